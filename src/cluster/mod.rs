@@ -1,0 +1,63 @@
+//! The cluster view: an immutable snapshot of brokers, leaders with their epochs, coordinators and API versions, and the rules by
+//! which an observation makes the next snapshot.
+//!
+//! Invariant: per topic id, a leader epoch never goes backwards (except by the rule for clusters without epochs, see `learn`).
+//! Deliberately absent: IO, clocks (the caller says what time it is), clients' bytes.
+
+mod observation;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub use observation::{
+    ApiVersionsObservation, CoordinatorKind, CoordinatorObservation, MetadataObservation, Observation, PartitionObservation, Source,
+    TopicId, TopicObservation,
+};
+
+/// A broker's id (`node.id`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(pub i32);
+
+impl std::fmt::Display for NodeId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Where a broker really is: as the cluster advertises it, not resolved.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Endpoint {
+    pub host: Arc<str>,
+    pub port: u16,
+}
+
+impl std::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.host.contains(':') { write!(f, "[{}]:{}", self.host, self.port) } else { write!(f, "{}:{}", self.host, self.port) }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broker {
+    pub id: NodeId,
+    pub endpoint: Endpoint,
+    pub rack: Option<Arc<str>>,
+}
+
+/// An inclusive range of versions of one API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VersionRange {
+    pub min: i16,
+    pub max: i16,
+}
+
+/// A snapshot of what we know of the cluster.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// Counts up with every change; 0: nothing is known yet.
+    pub generation: u64,
+    pub cluster_id: Option<Arc<str>>,
+    /// The brokers that the cluster lists now.
+    pub brokers: BTreeMap<NodeId, Broker>,
+    pub controller: Option<NodeId>,
+}
