@@ -1,12 +1,32 @@
-//! The configuration: file and flags to valid settings, every error at once with its path.
+//! The configuration: file, environment and flags to valid settings, every error at once with its path.
 //!
-//! Deliberately absent: what the settings do; each module owns the struct of its own.
+//! Two steps: a YAML text becomes one raw value per key (`document`), and raw values become valid types (`build`). `keys` is the table
+//! of what there is. Invariant: a `Config` is valid as a whole, whoever holds one. Deliberately absent: what the settings do; each
+//! module owns the struct of its own.
+
+mod address;
+mod build;
+mod document;
+mod keys;
+mod ports;
+mod problem;
+mod reader;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
+
+pub use document::Override;
+pub use keys::{KEYS, Key, Kind};
+pub use problem::{Problem, Problems};
 
 use crate::rewrite::UnknownApis;
 use crate::{discovery, driver, listeners, session, transport};
+
+/// A configuration file is not larger than this.
+const LARGEST_FILE_BYTES: u64 = 1024 * 1024;
 
 /// A whole, valid configuration.
 #[derive(Clone, Debug)]
@@ -22,4 +42,45 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// `None`: one per core.
     pub worker_threads: Option<usize>,
+    pub log: Log,
+}
+
+/// How and what to log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    pub format: LogFormat,
+    /// A level, or a filter of targets (`info,evenkeel::discovery=debug`).
+    pub filter: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+impl Config {
+    /// Reads a file, and lets `overrides` beat it.
+    pub fn from_file(path: &Path, overrides: &[Override]) -> Result<Config, Problems> {
+        Config::from_yaml(&read_file(path)?, overrides)
+    }
+
+    /// Reads a file's text (empty: only defaults), and lets `overrides` beat it.
+    pub fn from_yaml(yaml: &str, overrides: &[Override]) -> Result<Config, Problems> {
+        build::config(yaml, overrides)
+    }
+}
+
+fn read_file(path: &Path) -> Result<String, Problems> {
+    use std::io::Read;
+    let mut text = String::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(LARGEST_FILE_BYTES + 1).read_to_string(&mut text));
+    let what = match read {
+        Ok(length) if length as u64 <= LARGEST_FILE_BYTES => return Ok(text),
+        Ok(_) => format!("larger than {} KiB: this is not a configuration", LARGEST_FILE_BYTES / 1024),
+        Err(error) => format!("cannot be read: {error}"),
+    };
+    let mut problems = Problems::default();
+    problems.add(path.display().to_string(), what);
+    Err(problems)
 }
