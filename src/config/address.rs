@@ -17,7 +17,10 @@ pub(super) fn listen(value: &Value) -> Result<SocketAddr, String> {
     let text = value.as_str().ok_or_else(|| format!("expected IP:PORT, not {}", found(value)))?.trim();
     let address: SocketAddr = text.parse().map_err(|_| match text.rsplit_once(':') {
         Some((host, port)) if port.parse::<u16>().is_ok() && self::host(host).is_ok() => {
-            format!("expected IP:PORT, not {}: a name is not an address to listen on (127.0.0.1: this machine; 0.0.0.0: every interface)", quoted(text))
+            format!(
+                "expected IP:PORT, not {}: a name is not an address to listen on (127.0.0.1: this machine; 0.0.0.0: every interface)",
+                quoted(text)
+            )
         }
         _ => format!("expected IP:PORT (such as 127.0.0.1:19092 or [::1]:19092), not {}", quoted(text)),
     })?;
@@ -92,11 +95,7 @@ pub(super) fn endpoints(reader: &mut Reader<'_>, path: &'static str) -> Vec<(Str
     endpoints
 }
 
-/// Whether listening on both addresses would take the same port of the same interface.
-pub(super) fn collide(a: SocketAddr, b: SocketAddr) -> bool {
-    a.port() == b.port() && same_interface(a.ip(), b.ip())
-}
-
+/// Whether two listeners on these addresses would meet on some interface.
 pub(super) fn same_interface(a: IpAddr, b: IpAddr) -> bool {
     a == b || a.is_unspecified() || b.is_unspecified()
 }

@@ -13,13 +13,21 @@ use crate::{discovery, driver, listeners, session, transport};
 
 pub(super) fn config(yaml: &str, overrides: &[Override]) -> Result<Config, Problems> {
     let mut problems = Problems::default();
-    let document = Document::read(yaml, overrides, &mut problems);
+    let Some(document) = Document::read(yaml, overrides, &mut problems) else { return Err(problems) };
     let mut reader = Reader { document: &document, problems };
     let config = build(&mut reader);
     match config {
         Some(config) if reader.problems.is_empty() => Ok(config),
         _ => Err(reader.problems),
     }
+}
+
+pub(super) fn admin_address(yaml: &str, overrides: &[Override]) -> Result<Option<SocketAddr>, Problems> {
+    let mut problems = Problems::default();
+    let Some(document) = Document::read(yaml, overrides, &mut problems) else { return Err(problems) };
+    let mut reader = Reader { document: &document, problems: Problems::default() };
+    let admin = reader.read("admin.listen", address::listen_or_none).flatten();
+    if reader.problems.is_empty() { Ok(admin) } else { Err(reader.problems) }
 }
 
 /// `None` only where a value has neither a usable text nor a default, which is a problem reported already.
@@ -51,7 +59,11 @@ fn build(reader: &mut Reader<'_>) -> Option<Config> {
     let (address, advertised_host) = listeners?;
     for (at, endpoint) in &bootstrap {
         if reader.problems.are_sound(&["listen.bootstrap"]) && is_own(endpoint, address) {
-            reader.reject("upstream.bootstrap", at.clone(), format!("`{endpoint}` is where Evenkeel itself would listen (listen.bootstrap)"));
+            reader.reject(
+                "upstream.bootstrap",
+                at.clone(),
+                format!("`{endpoint}` is where Evenkeel itself would listen (listen.bootstrap)"),
+            );
         }
     }
     let ports = ports::read(reader, address, admin);
@@ -98,8 +110,7 @@ fn session_limits(reader: &mut Reader<'_>) -> session::Limits {
         max_parked_bytes: reader.size_u32("limits.parked_bytes"),
         max_rewrite_bytes: reader.size_u32("limits.rewrite_bytes"),
     };
-    if reader.problems.are_sound(&["limits.response_bytes", "limits.rewrite_bytes"])
-        && limits.max_rewrite_bytes > limits.max_response_bytes
+    if reader.problems.are_sound(&["limits.response_bytes", "limits.rewrite_bytes"]) && limits.max_rewrite_bytes > limits.max_response_bytes
     {
         let at = reader.at("limits.rewrite_bytes");
         reader.reject("limits.rewrite_bytes", at, "larger than limits.response_bytes: such a response would never get so far");
@@ -130,9 +141,8 @@ fn discovery(reader: &mut Reader<'_>, bootstrap: Vec<Endpoint>) -> discovery::Se
 /// A level, or directives as tracing has them. A lone misspelt level would otherwise count as a target's name and silence everything.
 fn log_filter(value: &serde_yaml::Value) -> Result<String, String> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-    let wrong = || {
-        format!("expected one of {}, or a filter such as info,evenkeel::discovery=debug, not {}", LEVELS.join(", "), found(value))
-    };
+    let wrong =
+        || format!("expected one of {}, or a filter such as info,evenkeel::discovery=debug, not {}", LEVELS.join(", "), found(value));
     let is_level = |word: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
     let text = value.as_str().ok_or_else(wrong)?.trim();
     let sound = |directive: &str| match directive.trim().rsplit_once('=') {

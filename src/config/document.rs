@@ -33,18 +33,25 @@ pub(super) struct Document {
 }
 
 impl Document {
-    pub fn read(yaml: &str, overrides: &[Override], problems: &mut Problems) -> Document {
+    /// `None`: not even readable, so that nothing else can be said of it.
+    pub fn read(yaml: &str, overrides: &[Override], problems: &mut Problems) -> Option<Document> {
         let mut document = Document::default();
         match serde_yaml::from_str::<Value>(yaml) {
             Ok(Value::Null) => {}
             Ok(Value::Mapping(top)) => document.walk("", &top, problems),
-            Ok(other) => problems.add("", format!("a configuration is a mapping of keys, not {}", found(&other))),
-            Err(error) => problems.add("", format!("not readable as YAML: {error}")),
+            Ok(other) => {
+                problems.add("", format!("a configuration is a mapping of keys, not {}", found(&other)));
+                return None;
+            }
+            Err(error) => {
+                problems.add("", format!("not readable as YAML: {error}"));
+                return None;
+            }
         }
         for Override { key, origin, value } in overrides {
             document.entries.insert(key, Entry { at: origin.clone(), value: Value::String(value.clone()) });
         }
-        document
+        Some(document)
     }
 
     /// `None`: not said, so the default holds.

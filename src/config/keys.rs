@@ -20,10 +20,19 @@ pub struct Key {
 #[derive(Debug)]
 pub enum Kind {
     /// A time with a unit: `250ms`, `1m 30s`.
-    Duration { min: Duration, max: Duration },
+    Duration {
+        min: Duration,
+        max: Duration,
+    },
     /// Bytes with a unit: `64MiB`.
-    Size { min: u64, max: u64 },
-    Count { min: u64, max: u64 },
+    Size {
+        min: u64,
+        max: u64,
+    },
+    Count {
+        min: u64,
+        max: u64,
+    },
     /// One of these words.
     Choice(&'static [&'static str]),
     /// A shape that has a parser of its own.

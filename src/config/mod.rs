@@ -69,6 +69,12 @@ impl Config {
     pub fn from_yaml(yaml: &str, overrides: &[Override]) -> Result<Config, Problems> {
         build::config(yaml, overrides)
     }
+
+    /// Only `admin.listen`, whatever else the file says: for a health check, which needs no more and must not fail for more.
+    pub fn admin_address(file: Option<&Path>, overrides: &[Override]) -> Result<Option<SocketAddr>, Problems> {
+        let yaml = file.map(read_file).transpose()?;
+        build::admin_address(yaml.as_deref().unwrap_or_default(), overrides)
+    }
 }
 
 fn read_file(path: &Path) -> Result<String, Problems> {

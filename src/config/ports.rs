@@ -158,8 +158,11 @@ fn ids_with_port(at: &str, mapping: &Mapping) -> Result<Ids, (String, String)> {
         }
     }
     let inner = mapping.get("ids").filter(|value| !value.is_mapping());
-    let mut range = ids(&format!("{at}.ids"), inner.ok_or_else(|| (format!("{at}.ids"), "required: node ids such as 1000-1010".to_owned()))?)?;
-    range.first_port = Some(port(mapping.get("first_port").unwrap_or(&Value::Null)).map_err(|what| (format!("{at}.first_port"), what))?);
+    let mut range =
+        ids(&format!("{at}.ids"), inner.ok_or_else(|| (format!("{at}.ids"), "required: node ids such as 1000-1010".to_owned()))?)?;
+    if let Some(value) = mapping.get("first_port") {
+        range.first_port = Some(port(value).map_err(|what| (format!("{at}.first_port"), what))?);
+    }
     range.at = at.to_owned();
     Ok(range)
 }
