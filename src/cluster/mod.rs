@@ -1,18 +1,29 @@
 //! The cluster view: an immutable snapshot of brokers, leaders with their epochs, coordinators and API versions, and the rules by
 //! which an observation makes the next snapshot.
 //!
-//! Invariant: per topic id, a leader epoch never goes backwards (except by the rule for clusters without epochs, see `learn`).
+//! Invariant: per topic id, a leader epoch never goes backwards (except by the rule for clusters without topic ids, see `learn`).
 //! Deliberately absent: IO, clocks (the caller says what time it is), clients' bytes.
 
+mod learn;
+mod learn_topics;
 mod observation;
+mod topics;
+mod view;
 
-use std::collections::BTreeMap;
+#[cfg(test)]
+mod learn_properties;
+#[cfg(test)]
+mod learn_tests;
+
 use std::sync::Arc;
 
+pub use learn::{Dropped, LearnLimits, Learned, Refused, Suspicion, SuspicionReason, learn};
 pub use observation::{
     ApiVersionsObservation, CoordinatorKind, CoordinatorObservation, MetadataObservation, Observation, PartitionObservation, Source,
     TopicId, TopicObservation,
 };
+pub use topics::{Partition, Topic, TopicRef, Topics};
+pub use view::{CommonMax, Leader, NodeVersions, View};
 
 /// A broker's id (`node.id`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -49,15 +60,4 @@ pub struct Broker {
 pub struct VersionRange {
     pub min: i16,
     pub max: i16,
-}
-
-/// A snapshot of what we know of the cluster.
-#[derive(Clone, Debug, Default)]
-pub struct View {
-    /// Counts up with every change; 0: nothing is known yet.
-    pub generation: u64,
-    pub cluster_id: Option<Arc<str>>,
-    /// The brokers that the cluster lists now.
-    pub brokers: BTreeMap<NodeId, Broker>,
-    pub controller: Option<NodeId>,
 }

@@ -1,0 +1,137 @@
+//! What holds for every sequence of observations.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+
+use super::learn_tests::{answer, broker_at, led, node, topic, topic_id};
+use super::*;
+use crate::wire::ApiKey;
+
+fn topics() -> impl Strategy<Value = Vec<TopicObservation>> {
+    let partition = (0..3i32, -1..5i32, -1..6i32).prop_map(|(index, leader, epoch)| led(index, leader, epoch));
+    let one = (0u8..5, 0..3usize, 0..8usize, prop::collection::vec(partition, 0..4)).prop_map(|(id, name, error, partitions)| {
+        // An id belongs to one name for ever; a name has had two ids, at most.
+        let name = ["t", "u", "v"][[name, 0, 0, 1, 2][usize::from(id)]];
+        let mut topic = topic(id, name, partitions);
+        topic.error = [0, 0, 0, 0, 0, 3, 29, 100][error];
+        if topic.error == 100 || id == 3 {
+            topic.name = None;
+        }
+        topic
+    });
+    prop::collection::vec(one, 0..3)
+}
+
+fn observation() -> impl Strategy<Value = Observation> {
+    let metadata =
+        (any::<bool>(), prop::collection::vec((0..5i32, 1..3u16), 0..5), topics(), 0..14i16).prop_map(|(own, brokers, topics, version)| {
+            let Observation::Metadata(mut metadata) = answer(if own { Source::Own } else { Source::Passing }, &[], topics) else {
+                unreachable!()
+            };
+            metadata.brokers = brokers.into_iter().map(|(id, port)| broker_at(id, port)).collect();
+            metadata.version = version;
+            Observation::Metadata(metadata)
+        });
+    let versions = (0..5i32, 1..3u16, 0..14i16).prop_map(|(id, port, max)| {
+        Observation::ApiVersions(ApiVersionsObservation {
+            node: node(id),
+            endpoint: broker_at(id, port).endpoint,
+            ranges: vec![(ApiKey::METADATA, VersionRange { min: 0, max })],
+        })
+    });
+    let coordinators = (0..4usize, -1..5i32).prop_map(|(key, id)| {
+        let key = ["g", "h", "i", "j"][key].into();
+        Observation::Coordinators(vec![CoordinatorObservation { kind: CoordinatorKind::Group, key, node: node(id) }])
+    });
+    prop_oneof![4 => metadata, 1 => versions, 1 => coordinators, 2 => topics().prop_map(Observation::Leaders)]
+}
+
+fn epochs(view: &View) -> HashMap<(TopicId, i32), i32> {
+    (1..5u8)
+        .filter_map(|id| view.topic(TopicRef::Id(topic_id(id))))
+        .flat_map(|topic| topic.partitions.iter().map(|(index, partition)| ((topic.id, *index), partition.epoch)))
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn a_view_only_moves_forward(observations in prop::collection::vec(observation(), 1..60)) {
+        let limits = LearnLimits { max_brokers: 4, max_topics: 5, max_partitions: 8, max_coordinators: 3, lower_epoch_answers: 2 };
+        let mut view = View::default();
+        let mut now = Instant::now();
+        for seen in observations {
+            now += Duration::from_millis(10);
+            let learned = learn(&view, now, &seen, &limits);
+            let Some(next) = learned.view else { continue };
+
+            prop_assert_eq!(next.generation, view.generation + 1);
+            let mut same_but_for_generation = next.clone();
+            same_but_for_generation.generation = view.generation;
+            prop_assert_ne!(&same_but_for_generation, &view, "a new generation without a change: {:?}", seen);
+
+            let before = epochs(&view);
+            for (partition, epoch) in epochs(&next) {
+                let back = before.get(&partition).is_some_and(|before| *before > epoch);
+                prop_assert!(!back || contradicts_itself(&seen), "{:?} went back by {:?}", partition, seen);
+            }
+
+            prop_assert!(next.brokers.len() <= limits.max_brokers);
+            prop_assert!(next.topics().len() <= limits.max_topics);
+            prop_assert!(next.topics().partitions_count() <= limits.max_partitions);
+            prop_assert!(next.coordinators_count() <= limits.max_coordinators);
+            let counted: usize = next.topics().iter().map(|topic| topic.partitions.len()).sum();
+            prop_assert_eq!(counted, next.topics().partitions_count());
+
+            let broker_left = view.brokers.keys().any(|id| !next.brokers.contains_key(id));
+            let own = matches!(&seen, Observation::Metadata(metadata) if metadata.source == Source::Own);
+            prop_assert!(!broker_left || own, "{:?} removed a broker", seen);
+            for (id, broker) in &next.brokers {
+                prop_assert!(next.versions_of(*id).is_none_or(|versions| versions.endpoint == broker.endpoint));
+            }
+            prop_assert!(next.versions.keys().all(|id| next.brokers.contains_key(id)));
+            view = next;
+        }
+    }
+
+    /// Where topics have ids, no answer is worth a change twice.
+    #[test]
+    fn an_answer_heard_again_changes_nothing(observations in prop::collection::vec(observation(), 1..20)) {
+        let limits = LearnLimits::default();
+        let mut view = View::default();
+        for seen in observations {
+            let now = Instant::now();
+            for _ in 0..=limits.lower_epoch_answers {
+                if let Some(next) = learn(&view, now, &seen, &limits).view { view = next; }
+            }
+            let again = learn(&view, now, &seen, &limits).view;
+            prop_assert!(contradicts_itself(&seen) || again.is_none(), "{:?}", seen);
+        }
+    }
+}
+
+/// Whether one answer names a broker, a topic or a partition twice.
+fn contradicts_itself(seen: &Observation) -> bool {
+    match seen {
+        Observation::Metadata(metadata) => has_twins(metadata.brokers.iter().map(|broker| broker.id)) || has_twin_topics(&metadata.topics),
+        Observation::Leaders(topics) => has_twin_topics(topics),
+        Observation::ApiVersions(_) | Observation::Coordinators(_) => false,
+    }
+}
+
+fn has_twin_topics(topics: &[TopicObservation]) -> bool {
+    has_twins(topics.iter().filter_map(|topic| topic.name.clone()))
+        || has_twins(topics.iter().map(|topic| topic.id).filter(|id| *id != TopicId::default()))
+        || topics.iter().any(|topic| has_twins(topic.partitions.iter().map(|partition| partition.index)))
+}
+
+fn has_twins<T: Ord>(all: impl Iterator<Item = T>) -> bool {
+    let mut all: Vec<T> = all.collect();
+    let count = all.len();
+    all.sort();
+    all.dedup();
+    all.len() < count
+}
