@@ -1,8 +1,20 @@
 //! Connections to brokers and from clients: resolve, connect, socket options; TLS and SASL come here.
 //!
-//! Deliberately absent: which broker to connect to.
+//! Invariant: nothing is remembered about an endpoint from one attempt to the next, so that a name that did not resolve is asked for
+//! anew. Deliberately absent: which broker to connect to.
+
+mod connect;
+mod peer_gone;
+mod socket;
 
 use std::time::Duration;
+
+pub use connect::{ConnectError, Connector};
+pub use peer_gone::watch_peer_gone;
+pub use socket::prepare;
+
+/// A connection, as sessions and discovery use it. One type for now; TLS makes it an enum of streams.
+pub type Connection = tokio::net::TcpStream;
 
 /// How upstream connections are made.
 #[derive(Clone, Debug)]
@@ -11,4 +23,7 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// TCP keepalive, both sides.
     pub keepalive: Duration,
+    /// How long written bytes may stay unacknowledged by the peer's TCP before the connection is closed (TCP_USER_TIMEOUT), both sides.
+    /// `None`: the system's own limit.
+    pub user_timeout: Option<Duration>,
 }
