@@ -2,12 +2,22 @@
 //!
 //! Invariant: what a rewrite does not concern keeps its bytes. Deliberately absent: IO, and any decision about where to send things.
 
+mod api_versions;
+mod describe_cluster;
+mod find_coordinator;
+mod metadata;
+mod nodes;
+mod produce;
+mod share_acknowledge;
+mod share_fetch;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use self::api_versions::unsupported_api_versions;
 use crate::cluster::{Endpoint, NodeId, Observation, View};
-use crate::wire::ApiKey;
+use crate::wire::{ApiKey, EditError, Malformed};
 
 /// Where clients reach a virtual broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,11 +69,57 @@ pub struct Rewritten {
 }
 
 /// Whether responses of this API and version name brokers or versions, and so must be read whole and rewritten.
-pub fn concerns(_api: ApiKey, _version: i16) -> bool {
-    false
+///
+/// It is so too for versions that are newer than what `response` can rewrite: they fail there, rather than pass with real addresses.
+#[inline]
+pub fn concerns(api: ApiKey, version: i16) -> bool {
+    match api {
+        ApiKey::METADATA | ApiKey::FIND_COORDINATOR | ApiKey::DESCRIBE_CLUSTER | ApiKey::API_VERSIONS => true,
+        ApiKey::SHARE_FETCH | ApiKey::SHARE_ACKNOWLEDGE => true,
+        ApiKey::PRODUCE => version >= crate::wire::produce::FIRST_VERSION,
+        ApiKey::FETCH => version >= FIRST_FETCH_WITH_ENDPOINTS,
+        _ => false,
+    }
 }
 
+/// The first Fetch version whose response names brokers (KIP-951), behind the records. ApiVersions is clamped below it.
+const FIRST_FETCH_WITH_ENDPOINTS: i16 = 16;
+
 /// Rewrites one whole response. `frame` begins with its length prefix; `version` is the request's.
-pub fn response(_api: ApiKey, _version: i16, frame: &Bytes, _context: &Context<'_>) -> Result<Rewritten, RewriteError> {
-    Ok(Rewritten { frame: frame.clone(), observation: None })
+///
+/// # Errors
+/// The frame does not fit the version's layout, or the layout is not known. What came must not be relayed then: it may carry addresses.
+pub fn response(api: ApiKey, version: i16, frame: &Bytes, context: &Context<'_>) -> Result<Rewritten, RewriteError> {
+    let rewritten = match api {
+        ApiKey::METADATA => metadata::rewrite(version, frame, context),
+        ApiKey::FIND_COORDINATOR => find_coordinator::rewrite(version, frame, context),
+        ApiKey::DESCRIBE_CLUSTER => describe_cluster::rewrite(version, frame, context),
+        ApiKey::API_VERSIONS => api_versions::rewrite(version, frame, context),
+        ApiKey::PRODUCE if concerns(api, version) => produce::rewrite(version, frame, context),
+        ApiKey::SHARE_FETCH => share_fetch::rewrite(version, frame, context),
+        ApiKey::SHARE_ACKNOWLEDGE => share_acknowledge::rewrite(version, frame, context),
+        ApiKey::FETCH if concerns(api, version) => Err(Failure("this version names brokers behind its records")),
+        _ => Ok(Rewritten { frame: frame.clone(), observation: None }),
+    };
+    rewritten.map_err(|Failure(what)| RewriteError { api, version, what })
+}
+
+/// A rewrite's failure, before the API and version that it happened to are added.
+#[derive(Debug)]
+struct Failure(&'static str);
+
+impl From<Malformed> for Failure {
+    fn from(malformed: Malformed) -> Self {
+        Failure(malformed.what)
+    }
+}
+
+impl From<EditError> for Failure {
+    fn from(error: EditError) -> Self {
+        Failure(match error {
+            EditError::Misplaced => "its parts overlap",
+            EditError::StringTooLong(_) => "an advertised host name is too long",
+            EditError::FrameTooLarge => "it would grow over 2 GiB",
+        })
+    }
 }

@@ -4,7 +4,35 @@
 //! that are there. Deliberately absent: anything else of ours; IO; decisions.
 
 mod api;
+mod edit;
 mod head;
+mod reader;
+
+pub mod api_versions;
+pub mod describe_cluster;
+pub mod find_coordinator;
+pub mod metadata;
+pub mod node;
+pub mod produce;
+pub mod share_acknowledge;
+pub mod share_fetch;
 
 pub use api::{ApiKey, ApiSpec};
+pub use edit::{EditError, Edits, Writer};
 pub use head::{Head, HeadError, HeadLimits, ProduceHead, ResponseHead, Span, Stranger, parse_head, parse_response_head};
+pub use reader::{Count, Malformed, Reader, TaggedField, TaggedFields};
+
+/// A reader that stands at the body of a whole response, of a version that its parsed form knows.
+fn response_body(frame: &[u8], api: ApiKey, version: i16, last_version: i16) -> Result<Reader<'_>, Malformed> {
+    known_version(version, last_version)?;
+    let mut reader = Reader::new(frame, api.is_flexible(version))?;
+    let _correlation_id = reader.i32()?;
+    if api.response_header_version(version) >= 1 {
+        reader.skip_tagged_fields()?;
+    }
+    Ok(reader)
+}
+
+fn known_version(version: i16, last_version: i16) -> Result<(), Malformed> {
+    if (0..=last_version).contains(&version) { Ok(()) } else { Err(Malformed { what: "the layout of this version is not known", at: 0 }) }
+}

@@ -1,0 +1,110 @@
+//! What the files of the APIs share: a broker's virtual address in place of its real one, and what to learn of the real ones.
+//!
+//! Invariant: leaders' endpoints (KIP-951) that leave name every broker of the view, or none. Deliberately absent: layouts.
+
+use std::sync::Arc;
+
+use super::{Advertised, Context};
+use crate::cluster::{Broker, Endpoint, NodeId, Observation, PartitionObservation, TopicId, TopicObservation};
+use crate::wire::node::{LeaderHint, NodeEndpoints, NodeEntry, TopicRef};
+use crate::wire::{Count, Edits, Writer};
+
+/// The virtual addresses of a list of brokers, in its order. Each one's port listens by now (`Addresses::advertised`).
+pub(super) struct VirtualAddresses(Vec<(i32, Option<Advertised>)>);
+
+impl VirtualAddresses {
+    pub(super) fn of(brokers: &[NodeEntry<'_>], advertised: impl Fn(NodeId) -> Option<Advertised>) -> VirtualAddresses {
+        VirtualAddresses(brokers.iter().map(|broker| (broker.node, advertised(NodeId(broker.node)))).collect())
+    }
+
+    /// The ids of the brokers that stay listed, ascending.
+    pub(super) fn listed(&self) -> Vec<i32> {
+        let mut listed: Vec<i32> = self.0.iter().filter(|(_, address)| address.is_some()).map(|(node, _)| *node).collect();
+        listed.sort_unstable();
+        listed
+    }
+
+    /// Puts virtual addresses in the place of the real ones of the same list; brokers without one are taken out.
+    pub(super) fn replace(&self, edits: &mut Edits, flexible: bool, count: Count, brokers: &[NodeEntry<'_>]) {
+        let kept = self.0.iter().filter(|(_, address)| address.is_some()).count();
+        if kept != brokers.len() {
+            edits.replace(count.span, flexible, |writer| writer.count(kept));
+        }
+        for (broker, (_, address)) in brokers.iter().zip(&self.0) {
+            match address {
+                Some(address) => edits.replace(broker.host_port(), flexible, |writer| host_port(writer, address)),
+                None => edits.remove(broker.whole),
+            }
+        }
+    }
+}
+
+pub(super) fn host_port(writer: &mut Writer<'_>, address: &Advertised) {
+    writer.string(&address.host);
+    writer.i32(i32::from(address.port));
+}
+
+/// Every broker of the view with its virtual address and rack, as the value of a NodeEndpoints array; `None` (none may be listed) if
+/// the view lacks a broker that the response names, or one has no virtual address.
+///
+/// All or none, because franz-go 1.17 to 1.20 takes this for the full list of brokers and drops its connections to all others.
+pub(super) fn all_endpoints<'v>(named: &NodeEndpoints<'_>, context: &Context<'v>) -> Option<Vec<(&'v Broker, Advertised)>> {
+    let brokers = &context.view.brokers;
+    if !named.nodes.iter().all(|entry| brokers.contains_key(&NodeId(entry.node))) {
+        return None;
+    }
+    brokers.values().map(|broker| Some((broker, context.addresses.advertised(broker.id)?))).collect()
+}
+
+/// Writes the array that `all_endpoints` gave; in all versions that have it, it is flexible.
+pub(super) fn write_endpoints(writer: &mut Writer<'_>, endpoints: &[(&Broker, Advertised)]) {
+    writer.count(endpoints.len());
+    for (broker, address) in endpoints {
+        writer.i32(broker.id.0);
+        host_port(writer, address);
+        writer.nullable_string(broker.rack.as_deref());
+        writer.no_tagged_fields();
+    }
+}
+
+/// The brokers that a response lists, with their real addresses. `None` if one of them has an address that cannot be connected to: a
+/// list that is not whole would make that broker look departed.
+pub(super) fn learned_brokers(brokers: &[NodeEntry<'_>]) -> Option<Vec<Broker>> {
+    brokers
+        .iter()
+        .map(|entry| {
+            let endpoint = Endpoint { host: text(entry.host)?, port: u16::try_from(entry.port).ok()? };
+            Some(Broker { id: NodeId(entry.node), endpoint, rack: entry.rack.and_then(text) })
+        })
+        .collect()
+}
+
+/// What leader hints say, one entry per topic that has any.
+pub(super) fn learned_leaders(hints: &[LeaderHint<'_>]) -> Option<Observation> {
+    let mut topics: Vec<TopicObservation> = Vec::new();
+    let mut last: Option<TopicRef<'_>> = None;
+    for hint in hints.iter().filter(|hint| hint.leader >= 0) {
+        if last != Some(hint.topic) {
+            let (id, name) = match hint.topic {
+                TopicRef::Id(id) => (TopicId(id), None),
+                TopicRef::Name(name) => (TopicId::default(), text(name)),
+            };
+            topics.push(TopicObservation { id, name, error: 0, partitions: Vec::new() });
+            last = Some(hint.topic);
+        }
+        if let Some(topic) = topics.last_mut() {
+            topic.partitions.push(PartitionObservation {
+                index: hint.partition,
+                error: hint.error,
+                leader: Some(NodeId(hint.leader)),
+                leader_epoch: hint.leader_epoch,
+            });
+        }
+    }
+    (!topics.is_empty()).then_some(Observation::Leaders(topics))
+}
+
+/// `None` if the bytes are not UTF-8.
+pub(super) fn text(bytes: &[u8]) -> Option<Arc<str>> {
+    std::str::from_utf8(bytes).ok().map(Arc::from)
+}
