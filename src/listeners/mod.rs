@@ -3,10 +3,19 @@
 //! Invariant: a port that was handed out for a node id belongs to that id for the life of the process, and listens.
 //! Deliberately absent: what happens on an accepted connection.
 
+mod accept;
+mod ports;
+
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+
+pub use accept::{Accept, ConnectionPermit, serve};
+pub use ports::{BindError, BindErrors, Bound, Port, Ports, bind};
 
 use crate::cluster::NodeId;
 
@@ -22,4 +31,20 @@ pub struct Plan {
     /// For ids outside `ports`: first free port, bound when the id is first heard of. `None`: no overflow range.
     pub overflow: Option<RangeInclusive<u16>>,
     pub max_connections: usize,
+}
+
+/// What a listener stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum VirtualBroker {
+    Bootstrap,
+    Node(NodeId),
+}
+
+impl std::fmt::Display for VirtualBroker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            VirtualBroker::Bootstrap => f.write_str("bootstrap"),
+            VirtualBroker::Node(node) => node.fmt(f),
+        }
+    }
 }
