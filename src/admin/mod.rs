@@ -6,5 +6,8 @@
 mod report;
 mod server;
 
+#[cfg(test)]
+mod tests;
+
 pub use report::{BrokerStatus, ClusterStatus, SessionsStatus, Status, StatusReport, VirtualBrokerStatus};
 pub use server::{Admin, BindError};

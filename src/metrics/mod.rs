@@ -3,7 +3,13 @@
 //! Invariant: every label's set of values is bounded (API names, reasons, our own enums, and node ids up to the listeners' limit).
 //! Deliberately absent: who counts, and why.
 
-use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+mod made;
+#[cfg(test)]
+mod tests;
+
+use prometheus::{Gauge, HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry};
+
+use made::Made;
 
 /// Every metric, registered in one registry. Cloning shares them.
 #[derive(Clone, Debug)]
@@ -37,8 +43,8 @@ pub struct Metrics {
     pub upstream_connections_open: IntGauge,
 
     // View and discovery.
-    /// Seconds since the brokers' list was last confirmed.
-    pub view_age_seconds: prometheus::Gauge,
+    /// Seconds since the brokers' list was last confirmed; since start, while it never was.
+    pub view_age_seconds: Gauge,
     pub view_brokers: IntGauge,
     /// By `outcome` (ok, failed).
     pub view_refreshes: IntCounterVec,
@@ -52,64 +58,88 @@ pub struct Metrics {
     pub bad_clients: IntCounterVec,
 }
 
-/// 10 µs to 10 s.
-const LATENCY_BUCKETS_SECONDS: &[f64] =
-    &[0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-
 impl Metrics {
     /// Registers every metric in a registry of its own.
     ///
     /// # Panics
-    /// Only if two metrics in the list above share a name, which a test rules out.
+    /// Only if two metrics in the list share a name, which a test rules out.
     pub fn new() -> Metrics {
-        let registry = Registry::new();
-        let made = Made { registry: &registry };
-        Metrics {
+        Metrics::made(&Made::new())
+    }
+
+    fn made(made: &Made) -> Metrics {
+        made.build_info();
+        made.process();
+        let metrics = Metrics {
+            registry: made.registry.clone(),
             sessions_open: made.gauge("sessions_open", "Client connections open now."),
             sessions_total: made.counter("sessions_total", "Client connections accepted since start."),
             sessions_closed: made.counters("sessions_closed_total", "Client connections closed, by what ended them.", "reason"),
             accepts_refused: made.counters(
                 "accepts_refused_total",
-                "Client connections turned away before a session began, by reason.",
+                "Client connections turned away before they began, by reason. max_connections: raise limits.connections, or find who \
+                 opens so many; file_descriptors: raise the process's limit of open files.",
                 "reason",
             ),
             virtual_brokers: made.gauge("virtual_brokers", "Ports that listen for a broker's node id."),
-            requests: made.counters("requests_total", "Requests received from clients, by API.", "api"),
-            requests_in_flight: made.gauge("requests_in_flight", "Requests that wait for their response."),
+            requests: made.counters("requests_total", "Requests received from clients, by Kafka API.", "api"),
+            requests_in_flight: made.gauge("requests_in_flight", "Requests of clients that wait for their response now."),
             relayed_bytes: made.counters(
                 "relayed_bytes_total",
-                "Bytes relayed, by direction (request: to brokers; response: to clients).",
+                "Bytes relayed, by direction (request: from clients to brokers; response: from brokers to clients).",
                 "direction",
             ),
-            upstream_latency_seconds: made.histograms(
+            upstream_latency_seconds: made.latencies(
                 "upstream_latency_seconds",
-                "Time from sending a request to a broker to the first bytes of its response, by API.",
+                "Time from sending a request to a broker to the first bytes of its response, by Kafka API. Fetch, JoinGroup and the like \
+                 wait at the broker on purpose.",
                 "api",
             ),
-            added_latency_seconds: made.histograms(
+            added_latency_seconds: made.latencies(
                 "added_latency_seconds",
-                "Time that bytes spend in the proxy between being read on one side and written on the other, by direction.",
+                "Time that bytes spend in Evenkeel between being read on one side and written on the other, by direction (request, \
+                 response). High where the receiving side is slow to take them.",
                 "direction",
             ),
             upstream_connects: made.counter("upstream_connects_total", "Connections made to brokers."),
             upstream_connect_failures: made.counters(
                 "upstream_connect_failures_total",
-                "Connections to brokers that could not be made, by reason.",
+                "Connections to brokers that could not be made, by reason (refused, timeout, unreachable, resolve, other).",
                 "reason",
             ),
             upstream_connections_open: made.gauge("upstream_connections_open", "Connections to brokers open now."),
-            view_age_seconds: made.gauge_f64("view_age_seconds", "Time since a broker last confirmed the list of brokers."),
-            view_brokers: made.gauge("view_brokers", "Brokers that the cluster lists now."),
+            view_age_seconds: made.gauge_f64(
+                "view_age_seconds",
+                "Time since a broker last confirmed the cluster's list of brokers (since start, while none has). Well above \
+                 discovery.poll_interval: no broker answers.",
+            ),
+            view_brokers: made.gauge("view_brokers", "Brokers that the cluster lists now, as far as is known."),
             view_refreshes: made.counters(
                 "view_refreshes_total",
-                "Requests of the proxy's own for the cluster's metadata, by outcome.",
+                "Evenkeel's own requests for the cluster's metadata, by outcome (ok, failed).",
                 "outcome",
             ),
-            rewrites: made.counters("rewrites_total", "Responses whose addresses or versions were rewritten, by API.", "api"),
-            limit_hits: made.counters("limit_hits_total", "Times a configured limit was reached, by limit.", "limit"),
-            bad_clients: made.counters("bad_clients_total", "Clients closed for what they sent, by kind.", "kind"),
-            registry,
+            rewrites: made.counters(
+                "rewrites_total",
+                "Responses in which brokers' addresses or versions were replaced by Evenkeel's, by Kafka API.",
+                "api",
+            ),
+            limit_hits: made.counters("limit_hits_total", "Times that a limit of the configuration was reached, by limit.", "limit"),
+            bad_clients: made.counters(
+                "bad_clients_total",
+                "Clients disconnected for what they sent, by kind (such as tls or http on this plain Kafka port, oversized, malformed).",
+                "kind",
+            ),
+        };
+        // Series that exist from the start: a rate over a counter's first appearance would miss its first increment.
+        for direction in ["request", "response"] {
+            metrics.relayed_bytes.with_label_values(&[direction]);
+            metrics.added_latency_seconds.with_label_values(&[direction]);
         }
+        for outcome in ["ok", "failed"] {
+            metrics.view_refreshes.with_label_values(&[outcome]);
+        }
+        metrics
     }
 }
 
@@ -117,41 +147,4 @@ impl Default for Metrics {
     fn default() -> Self {
         Metrics::new()
     }
-}
-
-struct Made<'a> {
-    registry: &'a Registry,
-}
-
-impl Made<'_> {
-    fn register<C: prometheus::core::Collector + Clone + 'static>(&self, made: prometheus::Result<C>) -> C {
-        let collector = made.expect("a metric of the list is well-formed");
-        self.registry.register(Box::new(collector.clone())).expect("names in the list are unique");
-        collector
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> IntGauge {
-        self.register(IntGauge::with_opts(opts(name, help)))
-    }
-
-    fn gauge_f64(&self, name: &str, help: &str) -> prometheus::Gauge {
-        self.register(prometheus::Gauge::with_opts(opts(name, help)))
-    }
-
-    fn counter(&self, name: &str, help: &str) -> IntCounter {
-        self.register(IntCounter::with_opts(opts(name, help)))
-    }
-
-    fn counters(&self, name: &str, help: &str, label: &str) -> IntCounterVec {
-        self.register(IntCounterVec::new(opts(name, help), &[label]))
-    }
-
-    fn histograms(&self, name: &str, help: &str, label: &str) -> HistogramVec {
-        let opts = HistogramOpts::new(name, help).namespace("evenkeel").buckets(LATENCY_BUCKETS_SECONDS.to_vec());
-        self.register(HistogramVec::new(opts, &[label]))
-    }
-}
-
-fn opts(name: &str, help: &str) -> Opts {
-    Opts::new(name, help).namespace("evenkeel")
 }
