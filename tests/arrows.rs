@@ -21,7 +21,18 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "admin", "cluster", "config", "discovery", "driver", "listeners", "metrics", "proxy", "rewrite", "session", "sim", "transport",
+            "admin",
+            "cluster",
+            "config",
+            "discovery",
+            "driver",
+            "listeners",
+            "metrics",
+            "proxy",
+            "rewrite",
+            "session",
+            "sim",
+            "transport",
             "wire",
         ],
     ),
@@ -62,7 +73,9 @@ fn pure_modules_touch_no_io_clock_or_task() {
         }
         for (number, line) in source.lines().enumerate() {
             let code = line.split("//").next().unwrap_or_default();
-            wrong.extend(IMPURE.iter().filter(|word| code.contains(**word)).map(|word| format!("{}:{}: {word}", file.display(), number + 1)));
+            wrong.extend(
+                IMPURE.iter().filter(|word| code.contains(**word)).map(|word| format!("{}:{}: {word}", file.display(), number + 1)),
+            );
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

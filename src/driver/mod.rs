@@ -1,6 +1,34 @@
 //! Carries out what the session core decides: sockets, buffers, timers, back-pressure; and counts.
+//!
+//! One task per session moves both directions. What is read on one side goes, undivided and uncopied, to the queue of the other;
+//! where a queue is over `max_queued_bytes`, the reading that feeds it stops.
+//!
+//! Invariant: per connection at most one read's worth plus `max_queued_bytes` lies in memory, save frames that the core reads whole
+//! (bounded by its own limits). Deliberately absent: any rule about where a request goes or what a response means.
 
+mod closing;
+mod counting;
+mod diagnosis;
+mod inbound;
+mod leg;
+mod opening;
+mod outbound;
+mod session;
+mod signals;
+
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::watch;
+
+pub use counting::Counting;
+pub use diagnosis::Diagnosis;
+pub use session::{Accepted, run};
+
+use crate::cluster::{Endpoint, Observation, View};
+use crate::rewrite::{Addresses, UnknownApis};
+use crate::session::Limits;
+use crate::transport::Connector;
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -12,4 +40,29 @@ pub struct Settings {
     pub idle_timeout: Duration,
     /// After a client's FIN: how long its outstanding responses may take.
     pub half_close_timeout: Duration,
+}
+
+/// The cluster as sessions see it: the view, and whom to tell what passing answers say.
+pub trait Cluster: Send + Sync {
+    fn view(&self) -> Arc<View>;
+    /// Changes with every new view.
+    fn generations(&self) -> watch::Receiver<u64>;
+    fn observe(&self, observation: Observation);
+    /// Something was wrong with what the view said. Returns at once.
+    fn refresh(&self);
+    fn bootstrap(&self) -> &[Endpoint];
+}
+
+/// What all sessions of a process share.
+pub struct Environment {
+    pub settings: Settings,
+    pub limits: Arc<Limits>,
+    pub unknown_apis: UnknownApis,
+    pub connector: Connector,
+    pub cluster: Arc<dyn Cluster>,
+    pub addresses: Arc<dyn Addresses>,
+    pub counting: Counting,
+    pub diagnosis: Diagnosis,
+    /// Turns true when no new requests are to be taken.
+    pub draining: watch::Receiver<bool>,
 }

@@ -1,0 +1,30 @@
+//! One upstream connection's sockets and buffers.
+
+use std::pin::Pin;
+
+use tokio::net::TcpStream;
+
+use super::inbound::Inbound;
+use super::outbound::Outbound;
+use crate::transport::ConnectError;
+
+pub type Opening = Pin<Box<dyn Future<Output = Result<(usize, TcpStream), Option<ConnectError>>> + Send>>;
+
+pub enum Socket {
+    Opening(Opening),
+    Up(TcpStream),
+}
+
+pub struct Leg {
+    pub socket: Socket,
+    pub inbound: Inbound,
+    pub outbound: Outbound,
+    /// The core said `HoldLeg`: unread until it says otherwise.
+    pub held: bool,
+}
+
+impl Leg {
+    pub fn new(opening: Opening, outbound: Outbound) -> Leg {
+        Leg { socket: Socket::Opening(opening), inbound: Inbound::new(), outbound, held: false }
+    }
+}

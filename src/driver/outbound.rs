@@ -1,0 +1,138 @@
+//! What waits to be written to one socket.
+//!
+//! Invariant: chunks leave in the order in which they came, and what is queued is counted, so that the other side's reading can stop.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use bytes::{Buf, Bytes};
+use prometheus::Histogram;
+use tokio::io::AsyncWrite;
+
+/// How many chunks one `writev` takes.
+const MAX_SLICES: usize = 16;
+
+#[derive(Debug)]
+struct Chunk {
+    bytes: Bytes,
+    read_at: Instant,
+}
+
+#[derive(Debug)]
+pub struct Outbound {
+    chunks: VecDeque<Chunk>,
+    queued_bytes: usize,
+    abandoned: bool,
+    added_latency: Histogram,
+}
+
+impl Outbound {
+    pub fn new(added_latency: Histogram) -> Outbound {
+        Outbound { chunks: VecDeque::new(), queued_bytes: 0, abandoned: false, added_latency }
+    }
+
+    /// `read_at`: when the other side gave these bytes.
+    pub fn push(&mut self, bytes: Bytes, read_at: Instant) {
+        if !bytes.is_empty() && !self.abandoned {
+            self.queued_bytes += bytes.len();
+            self.chunks.push_back(Chunk { bytes, read_at });
+        }
+    }
+
+    /// Drops what is queued and what will be: the socket takes no more.
+    pub fn abandon(&mut self) {
+        self.abandoned = true;
+        self.chunks = VecDeque::new();
+        self.queued_bytes = 0;
+    }
+
+    pub fn queued_bytes(&self) -> usize {
+        self.queued_bytes
+    }
+
+    /// Writes until nothing is queued. `Ready` with the bytes written; `Pending` leaves the rest queued.
+    pub fn poll_flush<W: AsyncWrite + Unpin>(&mut self, cx: &mut Context<'_>, socket: &mut W) -> Poll<io::Result<()>> {
+        while let Some(first) = self.chunks.front() {
+            let written = if self.chunks.len() == 1 {
+                ready!(Pin::new(&mut *socket).poll_write(cx, &first.bytes))?
+            } else {
+                let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+                let mut count = 0;
+                for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {
+                    *slice = IoSlice::new(&chunk.bytes);
+                    count += 1;
+                }
+                ready!(Pin::new(&mut *socket).poll_write_vectored(cx, &slices[..count]))?
+            };
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        self.queued_bytes -= written;
+        let now = Instant::now();
+        while let Some(chunk) = self.chunks.front_mut() {
+            if written < chunk.bytes.len() {
+                chunk.bytes.advance(written);
+                return;
+            }
+            written -= chunk.bytes.len();
+            self.added_latency.observe(now.saturating_duration_since(chunk.read_at).as_secs_f64());
+            self.chunks.pop_front();
+        }
+        if self.chunks.capacity() > 4 * MAX_SLICES {
+            self.chunks = VecDeque::new();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::HistogramOpts;
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    fn outbound() -> Outbound {
+        Outbound::new(Histogram::with_opts(HistogramOpts::new("test_seconds", "Test.")).unwrap())
+    }
+
+    #[tokio::test]
+    async fn many_small_chunks_leave_whole_and_in_order_through_a_narrow_socket() {
+        let (mut near, mut far) = tokio::io::duplex(7);
+        let mut queue = outbound();
+        let mut expected = Vec::new();
+        for n in 0..100u8 {
+            let chunk: Vec<u8> = (0..n % 13).map(|i| n.wrapping_add(i)).collect();
+            expected.extend_from_slice(&chunk);
+            queue.push(chunk.into(), Instant::now());
+        }
+        assert_eq!(queue.queued_bytes(), expected.len());
+        let reader = tokio::spawn(async move {
+            let mut got = Vec::new();
+            far.read_to_end(&mut got).await.unwrap();
+            got
+        });
+        std::future::poll_fn(|cx| queue.poll_flush(cx, &mut near)).await.unwrap();
+        assert_eq!(queue.queued_bytes(), 0);
+        drop(near);
+        assert_eq!(reader.await.unwrap(), expected);
+    }
+
+    #[tokio::test]
+    async fn each_chunk_is_measured_once() {
+        let mut queue = outbound();
+        queue.push(Bytes::from_static(b"abc"), Instant::now());
+        queue.push(Bytes::from_static(b"de"), Instant::now());
+        let mut sink = tokio::io::sink();
+        std::future::poll_fn(|cx| queue.poll_flush(cx, &mut sink)).await.unwrap();
+        assert_eq!(queue.added_latency.get_sample_count(), 2);
+    }
+}

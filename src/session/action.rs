@@ -1,0 +1,175 @@
+//! What the core says: verdicts on one frame, and actions beside it.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::cluster::{Endpoint, NodeId, Observation};
+use crate::wire::{ApiKey, HeadError, Stranger};
+
+/// An upstream connection of one session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LegId(pub u8);
+
+impl LegId {
+    /// The leg to the broker of the session's port.
+    pub const HOME: LegId = LegId(0);
+}
+
+/// What becomes of a request whose head has been read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RequestVerdict {
+    /// Its bytes go to that leg as they come.
+    Relay(LegId),
+    /// It is to be read whole and handed to `on_request_frame`.
+    Read,
+    /// Leave it where it is, and the client unread, until `Action::Resume`; then ask again.
+    Wait,
+    /// Drop its bytes: the core has answered it.
+    Discard,
+    /// Close the client; the reason is also queued as `Action::Close`.
+    Refuse,
+}
+
+/// What becomes of a response whose head has been read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResponseVerdict {
+    /// Its bytes go to the client as they come; `on_response_end` when the last one has been moved.
+    Relay(Answer),
+    /// It is to be read whole and handed to `on_response_frame`.
+    Read(Answer),
+    /// Leave it where it is, and the leg unread, until `Action::ResumeLeg`; then ask again.
+    HoldLeg,
+    /// It answers nothing that was asked. The client is closed; the reason is also queued as `Action::Close`.
+    Violation,
+}
+
+/// Which request a response answers: for counting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub api: ApiKey,
+    pub sent_at: Instant,
+}
+
+/// Where a leg may connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// `None`: a bootstrap address, whose node id is not known.
+    pub node: Option<NodeId>,
+    pub endpoint: Endpoint,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Connect this leg to the first of these that answers, in this order of preference.
+    Open { leg: LegId, targets: Vec<Target> },
+    /// Write out what is queued for this leg, then close it.
+    CloseLeg(LegId),
+    /// Queue these bytes for the leg.
+    Send { leg: LegId, frame: Bytes },
+    /// Queue these bytes for the client.
+    Respond(Bytes),
+    /// Read the client again.
+    Resume,
+    /// Read that leg again.
+    ResumeLeg(LegId),
+    /// The view may learn from this.
+    Learn(Observation),
+    /// The view seems to be stale: ask for a fresh one.
+    Refresh,
+    /// A response of this API was rewritten.
+    Rewrote(ApiKey),
+    /// Write out what is queued on both sides, then close everything.
+    Close(CloseReason),
+}
+
+/// What became of a leg.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LegEvent {
+    /// Connected to the target of this index.
+    Opened(usize),
+    /// None of the targets could be connected to.
+    Failed,
+    /// The broker closed it, or it broke.
+    Closed,
+}
+
+/// Why a session ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// It sent FIN, and everything asked before was answered.
+    ClientClosed,
+    /// Its connection broke.
+    ClientGone,
+    /// It sent FIN, and the answers to what it had asked took too long.
+    HalfCloseTimeout,
+    /// No whole request head within the handshake's time.
+    HandshakeTimeout,
+    Idle,
+    Refused(Refusal),
+    /// The broker closed its connection.
+    UpstreamClosed,
+    UpstreamConnectFailed,
+    /// The port's broker is not listed by the cluster.
+    BrokerNotListed,
+    /// Nothing is known of the cluster yet, and it took too long.
+    NoView,
+    /// The broker now lives elsewhere, and this client has logged in at the old place.
+    BrokerMoved,
+    /// A response that answers nothing, does not parse, or is over a limit.
+    UpstreamViolation,
+    Drained,
+}
+
+impl CloseReason {
+    /// A metric's label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            CloseReason::ClientClosed => "client_closed",
+            CloseReason::ClientGone => "client_gone",
+            CloseReason::HalfCloseTimeout => "half_close_timeout",
+            CloseReason::HandshakeTimeout => "handshake_timeout",
+            CloseReason::Idle => "idle",
+            CloseReason::Refused(_) => "bad_client",
+            CloseReason::UpstreamClosed => "upstream_closed",
+            CloseReason::UpstreamConnectFailed => "upstream_connect_failed",
+            CloseReason::BrokerNotListed => "broker_not_listed",
+            CloseReason::NoView => "no_view",
+            CloseReason::BrokerMoved => "broker_moved",
+            CloseReason::UpstreamViolation => "upstream_violation",
+            CloseReason::Drained => "drained",
+        }
+    }
+}
+
+/// What a client sent that no broker would have answered either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("{0}")]
+    Head(HeadError),
+    #[error("API key {0} is not served through this proxy (unknown_apis)")]
+    UnknownApi(i16),
+    #[error("{} version {version} is above {max}, the highest that this proxy serves", api.name())]
+    UnsupportedVersion { api: ApiKey, version: i16, max: i16 },
+    #[error("SaslHandshake version 0 (tokens without Kafka's framing) is not supported")]
+    RawSasl,
+    #[error("the request does not parse: {0}")]
+    Malformed(&'static str),
+}
+
+impl Refusal {
+    /// A metric's label.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Refusal::Head(HeadError::Stranger(Stranger::Tls)) => "tls",
+            Refusal::Head(HeadError::Stranger(Stranger::Http)) => "http",
+            Refusal::Head(HeadError::Stranger(Stranger::Text)) => "text",
+            Refusal::Head(HeadError::FrameTooLarge { .. }) => "frame_too_large",
+            Refusal::Head(HeadError::HeadTooLarge { .. }) => "head_too_large",
+            Refusal::Head(_) | Refusal::Malformed(_) => "malformed",
+            Refusal::UnknownApi(_) => "unknown_api",
+            Refusal::UnsupportedVersion { .. } => "unsupported_version",
+            Refusal::RawSasl => "raw_sasl",
+        }
+    }
+}

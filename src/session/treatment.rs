@@ -1,0 +1,44 @@
+//! The one table of what is looked into: everything else is relayed unread past its head.
+
+use super::Refusal;
+use crate::rewrite::{self, UnknownApis};
+use crate::wire::{ApiKey, Head};
+
+/// What a request's head alone decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Treatment {
+    /// Request and response pass unread.
+    Opaque,
+    /// The request passes unread, the response is rewritten.
+    RewriteResponse,
+    /// ApiVersions 0–4: the request is read for the client's software (KIP-511), the response rewritten.
+    ApiVersions,
+    /// ApiVersions 5 and above: answered by the core with error 35 and the versions that we serve, as a broker that is too old does
+    /// (Kafka: `ApiVersionsRequest.getErrorResponse`, KIP-511).
+    ApiVersionsTooNew,
+    /// Produce with `acks=0`: no response follows.
+    Unanswered,
+    Refuse(Refusal),
+}
+
+pub fn treatment(head: &Head, unknown_apis: UnknownApis) -> Treatment {
+    let Some(spec) = head.api.spec().filter(|spec| !spec.between_servers) else {
+        return match unknown_apis {
+            UnknownApis::Pass => Treatment::Opaque,
+            UnknownApis::Hide => Treatment::Refuse(Refusal::UnknownApi(head.api.0)),
+        };
+    };
+    if head.version > spec.max_version || head.version < 0 {
+        if head.api == ApiKey::API_VERSIONS && head.version > 0 {
+            return Treatment::ApiVersionsTooNew;
+        }
+        return Treatment::Refuse(Refusal::UnsupportedVersion { api: head.api, version: head.version, max: spec.max_version });
+    }
+    match head.api {
+        ApiKey::API_VERSIONS => Treatment::ApiVersions,
+        ApiKey::SASL_HANDSHAKE if head.version == 0 => Treatment::Refuse(Refusal::RawSasl),
+        ApiKey::PRODUCE if head.produce.is_some_and(|produce| produce.acks == 0) => Treatment::Unanswered,
+        api if rewrite::concerns(api, head.version) => Treatment::RewriteResponse,
+        _ => Treatment::Opaque,
+    }
+}
