@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::document::{Document, Override, found};
 use super::problem::Problems;
-use super::reader::Reader;
+use super::reader::{Reader, duration, within};
 use super::{Config, Log, LogFormat, address, ports};
 use crate::cluster::Endpoint;
 use crate::rewrite::UnknownApis;
@@ -36,6 +37,7 @@ fn build(reader: &mut Reader<'_>) -> Option<Config> {
     let transport = transport::Settings {
         connect_timeout: reader.duration("upstream.connect_timeout"),
         keepalive: reader.duration("upstream.keepalive"),
+        user_timeout: reader.read("timeouts.unacknowledged", user_timeout).flatten(),
     };
     let listeners = listeners(reader);
     let admin = reader.read("admin.listen", address::listen_or_none).flatten();
@@ -136,6 +138,15 @@ fn discovery(reader: &mut Reader<'_>, bootstrap: Vec<Endpoint>) -> discovery::Se
         reader.reject("discovery.min_interval", at, "longer than discovery.poll_interval");
     }
     settings
+}
+
+fn user_timeout(value: &serde_yaml::Value) -> Result<Option<Duration>, String> {
+    const BOUNDS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
+    if value.as_str() == Some("none") {
+        return Ok(None);
+    }
+    let read = duration(value).and_then(|it| within(it, BOUNDS.0, BOUNDS.1, |it| humantime::format_duration(*it).to_string()));
+    read.map(Some).map_err(|what| format!("{what} (`none`: as the system has it)"))
 }
 
 /// A level, or directives as tracing has them. A lone misspelt level would otherwise count as a target's name and silence everything.

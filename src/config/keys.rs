@@ -91,6 +91,7 @@ pub const KEYS: &[Key] = &[
     time("timeouts.handshake", "10s", 100 * MS, 10 * MINUTE),
     time("timeouts.idle", "11m", SECOND, 24 * HOUR),
     time("timeouts.half_close", "10s", 100 * MS, 10 * MINUTE),
+    own("timeouts.unacknowledged", Some("none")),
     time("timeouts.drain", "30s", 0, HOUR),
     time("discovery.poll_interval", "30s", 100 * MS, HOUR),
     time("discovery.min_interval", "50ms", MS, MINUTE),

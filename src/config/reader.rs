@@ -99,7 +99,7 @@ fn default_value(path: &'static str) -> Option<Value> {
     key(path).default.and_then(|text| serde_yaml::from_str(text).ok())
 }
 
-fn within<T: PartialOrd>(value: T, min: T, max: T, show: impl Fn(&T) -> String) -> Result<T, String> {
+pub(super) fn within<T: PartialOrd>(value: T, min: T, max: T, show: impl Fn(&T) -> String) -> Result<T, String> {
     if value < min || value > max {
         return Err(format!("{} is out of bounds: from {} to {}", show(&value), show(&min), show(&max)));
     }

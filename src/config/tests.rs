@@ -55,6 +55,8 @@ const BAD: &[(&str, &str, &str)] = &[
     ("unknown_apis: maybe", "unknown_apis", "expected one of hide, pass, not `maybe`"),
     ("log: {level: inof}", "log.level", "expected one of off, error, warn, info, debug, trace"),
     ("log: {level: 'info,evenkeel=loud'}", "log.level", "or a filter such as"),
+    ("timeouts: {unacknowledged: 30}", "timeouts.unacknowledged", "`30` has no unit"),
+    ("timeouts: {unacknowledged: 1ms}", "timeouts.unacknowledged", "1ms is out of bounds: from 1s to 1h (`none`: as the system has it)"),
     // Keys together.
     ("discovery: {backoff_min: 6s}", "discovery.backoff_min", "longer than discovery.backoff_max"),
     ("discovery: {min_interval: 31s}", "discovery.min_interval", "longer than discovery.poll_interval"),

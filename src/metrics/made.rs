@@ -21,6 +21,7 @@ pub(super) enum Shape {
 
 /// What was made, for the tests that hold the whole list against the rules of naming.
 #[derive(Debug)]
+#[cfg_attr(not(test), expect(dead_code, reason = "only the tests look into what was made"))]
 pub(super) struct Described {
     pub name: String,
     pub help: String,
