@@ -15,6 +15,8 @@ mod opening;
 mod outbound;
 mod session;
 mod signals;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -36,7 +36,6 @@ pub struct Accepted {
     pub port: Port,
     /// The local port, for the operator's eyes.
     pub local_port: u16,
-    pub session_id: u64,
 }
 
 /// Serves one client until either side ends it. Returns why it ended, when everything is closed.
