@@ -1,8 +1,28 @@
 //! Keeping the view fresh: single flight, jitter, back-off, the slow poll of the broker list; and the view's home (`Views`).
 //!
-//! Deliberately absent: sessions.
+//! Invariant: one request for metadata is on its way at a time, and who asks for a refresh is answered by one that was written after
+//! it asked. Deliberately absent: sessions.
+
+mod exchange;
+mod flight;
+mod pace;
+mod probe;
+mod queue;
+mod refresher;
+mod requests;
+mod versions;
+mod views;
+
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
+
+pub use exchange::{Exchange, ExchangeError};
+pub use probe::{BrokerReport, ClusterReport, ProbeError, probe_cluster};
+pub use queue::{RefreshFailed, Refresher};
+pub use refresher::run;
+pub use views::Views;
 
 use crate::cluster::Endpoint;
 

@@ -1,0 +1,141 @@
+//! One refresh: asking brokers until one answers.
+//!
+//! Candidates are the listed brokers in random order, then the bootstrap addresses in random order. One that fails makes room for the
+//! next at once, one that stays silent after a head start; whichever answers first ends the flight, and the rest are dropped.
+//!
+//! Invariant: a candidate has `request_timeout` to tell its versions and as much again to answer; no other waits for it longer than the
+//! head start.
+//! Deliberately absent: when to refresh (`pace`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+
+use super::requests::{AskError, Ranges, ask_metadata, ask_versions};
+use super::{Settings, Views};
+use crate::cluster::{ApiVersionsObservation, Endpoint, MetadataObservation, NodeId, Observation, Refused};
+use crate::transport::{ConnectError, Connection, Connector};
+
+/// A candidate that says nothing holds up the next one no longer than this.
+const HEAD_START: Duration = Duration::from_millis(300);
+/// Listed brokers that one flight asks, before it turns to the bootstrap addresses.
+const BROKERS_MAX: usize = 4;
+const BOOTSTRAP_MAX: usize = 12;
+/// A connection that a flight opened serves those that follow for so long: a burst then costs one, and the next burst asks another
+/// broker, in case that this one lags.
+const CONNECTION_LIFE: Duration = Duration::from_secs(10);
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AttemptError {
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error("{endpoint}: {source}")]
+    Ask { endpoint: Endpoint, source: AskError },
+    #[error("{endpoint}: no answer within {after:?}")]
+    Timeout { endpoint: Endpoint, after: Duration },
+    #[error("{endpoint}: it lists no brokers yet")]
+    NoBrokers { endpoint: Endpoint },
+    #[error("{endpoint}: {source}")]
+    Refused { endpoint: Endpoint, source: Refused },
+}
+
+/// An open connection to a broker that told its versions.
+#[derive(Debug)]
+pub(super) struct Line {
+    connection: Connection,
+    endpoint: Endpoint,
+    ranges: Ranges,
+    opened: Instant,
+}
+
+impl Line {
+    pub(super) fn ends(&self) -> Instant {
+        self.opened + CONNECTION_LIFE
+    }
+
+    /// The broker's versions, for the view, if `node` is who answers here.
+    pub(super) fn versions(&self, node: NodeId) -> Observation {
+        let ranges = self.ranges.clone();
+        Observation::ApiVersions(ApiVersionsObservation { node, endpoint: self.endpoint.clone(), ranges })
+    }
+
+    pub(super) async fn metadata(&mut self, topics: &[Arc<str>], limit: Duration) -> Result<MetadataObservation, AttemptError> {
+        let endpoint = &self.endpoint;
+        let asking = timeout(limit, ask_metadata(&mut self.connection, &self.ranges, topics)).await;
+        let asked = asking.map_err(|_| AttemptError::Timeout { endpoint: endpoint.clone(), after: limit })?;
+        let metadata = asked.map_err(|source| AttemptError::Ask { endpoint: endpoint.clone(), source })?;
+        if metadata.brokers.is_empty() { Err(AttemptError::NoBrokers { endpoint: endpoint.clone() }) } else { Ok(metadata) }
+    }
+}
+
+pub(super) async fn open(connector: &Connector, endpoint: &Endpoint, limit: Duration) -> Result<Line, AttemptError> {
+    let opening = async {
+        let mut connection = connector.connect(endpoint).await?;
+        let asked = ask_versions(&mut connection).await;
+        let ranges = asked.map_err(|source| AttemptError::Ask { endpoint: endpoint.clone(), source })?;
+        Ok(Line { connection, endpoint: endpoint.clone(), ranges, opened: Instant::now() })
+    };
+    timeout(limit, opening).await.unwrap_or_else(|_| Err(AttemptError::Timeout { endpoint: endpoint.clone(), after: limit }))
+}
+
+enum Candidate {
+    Open(Line),
+    Address(Endpoint),
+}
+
+/// Asks until one broker has answered and the view has taken what it said.
+///
+/// # Errors
+/// Every candidate's, if none answered.
+pub(super) async fn fly(settings: &Settings, connector: &Connector, views: &Views, kept: Option<Line>) -> Result<Line, Vec<AttemptError>> {
+    let mut candidates = candidates(settings, views, kept).into_iter();
+    let mut attempts = JoinSet::new();
+    let mut failures = Vec::new();
+    loop {
+        if let Some(candidate) = candidates.next() {
+            attempts.spawn(attempt(candidate, connector.clone(), views.clone(), settings.request_timeout));
+        } else if attempts.is_empty() {
+            return Err(failures);
+        }
+        let ended = if candidates.len() == 0 {
+            attempts.join_next().await
+        } else {
+            timeout(HEAD_START, attempts.join_next()).await.unwrap_or(None)
+        };
+        match ended {
+            Some(Ok(Ok(line))) => return Ok(line),
+            Some(Ok(Err(failure))) => failures.push(failure),
+            Some(Err(join)) => tracing::error!(error = %join, "asking a broker ended in an unforeseen way"),
+            None => {}
+        }
+    }
+}
+
+fn candidates(settings: &Settings, views: &Views, kept: Option<Line>) -> Vec<Candidate> {
+    let view = views.current();
+    let mut brokers: Vec<Endpoint> = view.brokers.values().map(|broker| broker.endpoint.clone()).collect();
+    let kept = kept.filter(|line| line.ends() > Instant::now() && (brokers.is_empty() || brokers.contains(&line.endpoint)));
+    fastrand::shuffle(&mut brokers);
+    brokers.truncate(BROKERS_MAX);
+    let mut bootstrap = settings.bootstrap.clone();
+    fastrand::shuffle(&mut bootstrap);
+    bootstrap.retain(|endpoint| !brokers.contains(endpoint));
+    bootstrap.truncate(BOOTSTRAP_MAX);
+    kept.map(Candidate::Open).into_iter().chain(brokers.into_iter().chain(bootstrap).map(Candidate::Address)).collect()
+}
+
+async fn attempt(candidate: Candidate, connector: Connector, views: Views, limit: Duration) -> Result<Line, AttemptError> {
+    let mut line = match candidate {
+        Candidate::Open(line) => line,
+        Candidate::Address(endpoint) => open(&connector, &endpoint, limit).await?,
+    };
+    // From here on a call is too late for this request, and waits for the next.
+    let asked = views.queue().ask();
+    let metadata = line.metadata(&asked.topics, limit).await?;
+    let refused = |source| AttemptError::Refused { endpoint: line.endpoint.clone(), source };
+    views.confirm(metadata, |node| line.versions(node), &line.endpoint).map_err(refused)?;
+    views.queue().answered(&asked);
+    Ok(line)
+}

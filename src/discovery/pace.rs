@@ -1,0 +1,111 @@
+//! When the next request may go out.
+//!
+//! The first goes at once. The second on, in a burst, wait `min_interval` and up to as much again, by chance, so that ten thousand
+//! proxies that saw the same departure spread out. After a failure: back-off, doubling, with jitter. Without a call: the slow poll.
+//!
+//! Deliberately absent: clocks and sleeping.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Settings;
+
+#[derive(Debug)]
+pub(super) struct Pace {
+    min_interval: Duration,
+    poll_interval: Duration,
+    backoff_min: Duration,
+    backoff_max: Duration,
+    next_poll: Instant,
+    /// Nothing goes out before.
+    not_before: Instant,
+    failures: u32,
+}
+
+impl Pace {
+    pub(super) fn new(settings: &Settings, now: Instant) -> Pace {
+        Pace {
+            min_interval: settings.min_interval,
+            poll_interval: settings.poll_interval,
+            backoff_min: settings.backoff_min,
+            backoff_max: settings.backoff_max,
+            next_poll: now,
+            not_before: now,
+            failures: 0,
+        }
+    }
+
+    /// `due`: when the earliest call wants one.
+    pub(super) fn next_start(&self, due: Option<Instant>) -> Instant {
+        due.map_or(self.next_poll, |due| due.min(self.next_poll)).max(self.not_before)
+    }
+
+    /// A request that was begun at `begun` was answered.
+    pub(super) fn succeeded(&mut self, begun: Instant, now: Instant) {
+        self.failures = 0;
+        self.not_before = begun + self.min_interval.mul_f64(1.0 + fastrand::f64());
+        self.next_poll = now + self.poll_interval.mul_f64(0.8 + 0.4 * fastrand::f64());
+    }
+
+    pub(super) fn failed(&mut self, now: Instant) {
+        let doubled = self.backoff_min.saturating_mul(1u32.checked_shl(self.failures).unwrap_or(u32::MAX));
+        self.failures = self.failures.saturating_add(1);
+        self.not_before = now + doubled.min(self.backoff_max).mul_f64(0.5 + 0.5 * fastrand::f64());
+        self.next_poll = self.not_before;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn settings() -> Settings {
+        Settings {
+            bootstrap: Vec::new(),
+            poll_interval: 30_000 * MS,
+            min_interval: 50 * MS,
+            backoff_min: 10 * MS,
+            backoff_max: 500 * MS,
+            request_timeout: 1_000 * MS,
+        }
+    }
+
+    #[test]
+    fn the_first_goes_at_once_and_a_burst_is_spread() {
+        let start = Instant::now();
+        for _ in 0..100 {
+            let mut pace = Pace::new(&settings(), start);
+            assert_eq!(pace.next_start(None), start, "the first poll waits for nobody");
+            pace.succeeded(start, start + MS);
+            let next = pace.next_start(Some(start + 2 * MS));
+            assert!(next >= start + 50 * MS && next <= start + 100 * MS, "{:?}", next - start);
+            let later = start + 5_000 * MS;
+            assert_eq!(pace.next_start(Some(later)), later, "a call after a quiet time goes at once");
+            let poll = pace.next_start(None) - (start + MS);
+            assert!(poll >= 24_000 * MS && poll <= 36_000 * MS, "{poll:?}");
+        }
+    }
+
+    #[test]
+    fn failures_back_off_whoever_calls() {
+        let start = Instant::now();
+        let mut pace = Pace::new(&settings(), start);
+        let mut now = start;
+        for longest in [10, 20, 40, 80, 160, 320, 500, 500, 500] {
+            pace.failed(now);
+            let wait = pace.next_start(Some(now)) - now;
+            assert!(wait >= MS * longest / 2 && wait <= MS * longest, "{wait:?}");
+            assert_eq!(pace.next_start(None) - now, wait, "and it tries again without a call");
+            now += wait;
+        }
+        for _ in 0..100 {
+            pace.failed(now);
+        }
+        pace.succeeded(now, now);
+        pace.failed(now);
+        assert!(pace.next_start(None) - now <= 10 * MS);
+    }
+}

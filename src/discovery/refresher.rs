@@ -1,0 +1,78 @@
+//! The task that keeps the view fresh.
+//!
+//! Invariant: it ends only at the shutdown. Deliberately absent: who wants a refresh and why (`queue`, `Views::observe`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::flight::{AttemptError, Line, fly};
+use super::pace::Pace;
+use super::versions::ask_new_brokers;
+use super::{Settings, Views};
+use crate::transport::Connector;
+
+/// While requests fail, so often one line says so.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+/// Of a failed flight's reasons, so many are told.
+const REASONS_MAX: usize = 4;
+
+/// Keeps the view fresh until `shutdown`.
+pub async fn run(settings: Settings, connector: Connector, views: Views, shutdown: CancellationToken) {
+    let working = async {
+        tokio::join!(refresh(&settings, &connector, &views), ask_new_brokers(&settings, &connector, &views));
+    };
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = working => {}
+    }
+}
+
+async fn refresh(settings: &Settings, connector: &Connector, views: &Views) {
+    let mut pace = Pace::new(settings, Instant::now());
+    let mut kept: Option<Line> = None;
+    let mut last_logged: Option<Instant> = None;
+    loop {
+        let start = pace.next_start(views.queue().due());
+        let line_ends = kept.as_ref().map_or(start, Line::ends);
+        tokio::select! {
+            biased;
+            () = sleep_until(start) => {}
+            () = sleep_until(line_ends), if kept.is_some() => {
+                kept = None;
+                continue;
+            }
+            () = views.queue().changed() => continue,
+        }
+        let begun = Instant::now();
+        let asked = views.queue().ask();
+        match fly(settings, connector, views, kept.take()).await {
+            Ok(line) => {
+                views.metrics().view_refreshes.with_label_values(&["ok"]).inc();
+                pace.succeeded(begun, Instant::now());
+                kept = Some(line);
+            }
+            Err(failures) => {
+                let failure = told(&failures);
+                views.metrics().view_refreshes.with_label_values(&["failed"]).inc();
+                pace.failed(Instant::now());
+                if last_logged.is_none_or(|before| before.elapsed() >= LOG_INTERVAL) {
+                    last_logged = Some(Instant::now());
+                    tracing::warn!(reason = &*failure, "no broker answers");
+                }
+                views.failed(failure.clone());
+                views.queue().failed(&asked, failure);
+            }
+        }
+    }
+}
+
+fn told(failures: &[AttemptError]) -> Arc<str> {
+    let mut reasons: Vec<String> = failures.iter().take(REASONS_MAX).map(ToString::to_string).collect();
+    if failures.len() > REASONS_MAX {
+        reasons.push(format!("and {} more", failures.len() - REASONS_MAX));
+    }
+    if reasons.is_empty() { "there is nobody to ask".into() } else { reasons.join("; ").into() }
+}
