@@ -5,7 +5,7 @@
 use bytes::Bytes;
 
 use super::{Context, Failure, Rewritten, UnknownApis};
-use crate::cluster::{ApiVersionsObservation, Observation, VersionRange, View};
+use crate::cluster::{ApiVersionsObservation, CommonMax, Observation, VersionRange};
 use crate::wire::api_versions::{ApiRange, ApiVersionsResponse, LAST_VERSION, UNSUPPORTED_VERSION};
 use crate::wire::{ApiKey, Edits};
 
@@ -35,13 +35,13 @@ fn served_max(range: &ApiRange, context: &Context<'_>) -> Option<i16> {
         None if context.unknown_apis == UnknownApis::Pass => i16::MAX,
         None => return None,
     };
-    let max = range.max.min(known).min(brokers_max(context.view, range.api).unwrap_or(i16::MAX));
+    let max = match context.view.common_max(range.api) {
+        CommonMax::UpTo(common) => range.max.min(known).min(common),
+        CommonMax::Unknown => range.max.min(known),
+        // Some broker would close the connection of a client that takes one broker's word for all.
+        CommonMax::Lacking => return None,
+    };
     (max >= range.min).then_some(max)
-}
-
-/// The smallest maximum over the view's brokers, where that is known.
-fn brokers_max(_view: &View, _api: ApiKey) -> Option<i16> {
-    None
 }
 
 /// The broker's own, unclamped ranges, if it is known which broker this is. Beside an error the list may not be whole.

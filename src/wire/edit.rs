@@ -162,3 +162,7 @@ impl Writer<'_> {
         self.out.extend_from_slice(&value);
     }
 }
+
+#[cfg(test)]
+#[path = "tests/edit.rs"]
+mod tests;

@@ -36,3 +36,10 @@ fn response_body(frame: &[u8], api: ApiKey, version: i16, last_version: i16) -> 
 fn known_version(version: i16, last_version: i16) -> Result<(), Malformed> {
     if (0..=last_version).contains(&version) { Ok(()) } else { Err(Malformed { what: "the layout of this version is not known", at: 0 }) }
 }
+
+#[cfg(test)]
+#[path = "tests/fixtures.rs"]
+pub(crate) mod fixtures;
+#[cfg(test)]
+#[path = "tests/responses.rs"]
+mod responses;

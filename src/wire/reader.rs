@@ -238,3 +238,7 @@ impl<'a> Reader<'a> {
         Ok(TaggedFields { count, found })
     }
 }
+
+#[cfg(test)]
+#[path = "tests/reader.rs"]
+mod tests;
