@@ -1,0 +1,112 @@
+//! The composition root: puts the parts together and runs them until told to stop.
+//!
+//! ```text
+//!  bind all ports ──▶ serve ──shutdown──▶ not ready, stop accepting ──▶ drain (requests in flight, bounded) ──▶ end
+//! ```
+//!
+//! Invariant: nothing is started before every port is bound; the cluster is not needed for that.
+//! Deliberately absent: any rule of any part.
+
+mod access;
+mod sessions;
+mod status;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use self::access::Access;
+use self::sessions::Sessions;
+use self::status::ProxyStatus;
+use crate::admin::{self, Admin};
+use crate::cluster::LearnLimits;
+use crate::config::Config;
+use crate::discovery::{self, Views};
+use crate::driver::{Counting, Diagnosis, Environment};
+use crate::listeners::{self, BindErrors};
+use crate::metrics::Metrics;
+use crate::transport::Connector;
+
+/// Why the proxy did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error(transparent)]
+    Listeners(#[from] BindErrors),
+    #[error(transparent)]
+    Admin(#[from] admin::BindError),
+}
+
+/// Where a started proxy is.
+#[derive(Clone, Copy, Debug)]
+pub struct Started {
+    pub bootstrap: SocketAddr,
+    pub admin: Option<SocketAddr>,
+}
+
+/// Runs until `shutdown` ends and sessions have drained.
+pub async fn run(config: Config, metrics: Metrics, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+    run_with(config, metrics, shutdown, |_| {}).await
+}
+
+/// As [`run`]; `started` is called once every port listens.
+pub async fn run_with(
+    config: Config,
+    metrics: Metrics,
+    shutdown: impl Future<Output = ()>,
+    started: impl FnOnce(Started),
+) -> Result<(), RunError> {
+    let bound = listeners::bind(&config.listeners, &metrics)?;
+    let admin = match config.admin {
+        Some(address) => Some(Admin::bind(address).await?),
+        None => None,
+    };
+    let addresses = Started { bootstrap: bound.bootstrap(), admin: admin.as_ref().and_then(|admin| admin.local_addr().ok()) };
+
+    let connector = Connector::new(config.transport.clone());
+    let views = Views::new(LearnLimits::default(), metrics.clone());
+    let (drain, draining) = watch::channel(false);
+    let ports = bound.ports().clone();
+    let environment = Arc::new(Environment {
+        settings: config.driver.clone(),
+        limits: Arc::new(config.session.clone()),
+        unknown_apis: config.unknown_apis,
+        connector: connector.clone(),
+        cluster: Arc::new(Access::new(views.clone(), config.discovery.bootstrap.clone())),
+        addresses: ports.clone(),
+        counting: Counting::new(metrics.clone()),
+        diagnosis: Diagnosis::default(),
+        draining: draining.clone(),
+    });
+    let sessions = Arc::new(Sessions::new(environment, ports.clone(), addresses.bootstrap.port()));
+    let status = Arc::new(ProxyStatus::new(&config, metrics.clone(), views.clone(), ports, sessions.clone(), draining));
+
+    let stop_accepting = CancellationToken::new();
+    let stop_the_rest = CancellationToken::new();
+    let discovering = tokio::spawn(discovery::run(config.discovery.clone(), connector, views, stop_the_rest.clone()));
+    let accepting = tokio::spawn(listeners::serve(bound, sessions.clone(), metrics.clone(), stop_accepting.clone()));
+    let serving = admin.map(|admin| tokio::spawn(admin.serve(metrics.registry.clone(), status, stop_the_rest.clone().cancelled_owned())));
+    info!(bootstrap = %addresses.bootstrap, admin = ?addresses.admin, node_ports = config.listeners.ports.len(), "listening");
+    started(addresses);
+
+    shutdown.await;
+
+    // Not ready from here on: `draining` says so.
+    let _ = drain.send(true);
+    stop_accepting.cancel();
+    let _ = accepting.await;
+    let open = sessions.open();
+    info!(sessions = open, timeout = ?config.drain_timeout, "draining");
+    if tokio::time::timeout(config.drain_timeout, sessions.ended()).await.is_err() {
+        warn!(sessions = sessions.open(), "the time for draining is over; closing what is left");
+    }
+    stop_the_rest.cancel();
+    let _ = discovering.await;
+    if let Some(serving) = serving {
+        let _ = serving.await;
+    }
+    info!("stopped");
+    Ok(())
+}

@@ -1,0 +1,118 @@
+//! The process's state, as the admin port reports it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::sessions::Sessions;
+use crate::admin::{BrokerStatus, ClusterStatus, SessionsStatus, Status, StatusReport, VirtualBrokerStatus};
+use crate::config::Config;
+use crate::discovery::Views;
+use crate::listeners::{Ports, VirtualBroker};
+use crate::metrics::Metrics;
+
+/// Ready means that a broker confirmed the list of brokers within this many slow polls.
+const POLLS_WITHOUT_ANSWER: u32 = 3;
+
+pub struct ProxyStatus {
+    started: Instant,
+    metrics: Metrics,
+    views: Views,
+    ports: Arc<Ports>,
+    sessions: Arc<Sessions>,
+    draining: watch::Receiver<bool>,
+    confirmed_within: Duration,
+    limits: BTreeMap<String, u64>,
+}
+
+impl ProxyStatus {
+    pub fn new(
+        config: &Config,
+        metrics: Metrics,
+        views: Views,
+        ports: Arc<Ports>,
+        sessions: Arc<Sessions>,
+        draining: watch::Receiver<bool>,
+    ) -> ProxyStatus {
+        let session = &config.session;
+        let limits = [
+            ("limits.connections", config.listeners.max_connections as u64),
+            ("limits.request_bytes", session.max_request_bytes.into()),
+            ("limits.response_bytes", session.max_response_bytes.into()),
+            ("limits.head_bytes", session.max_head_bytes.into()),
+            ("limits.slots_per_session", session.max_slots as u64),
+            ("limits.parked_bytes", session.max_parked_bytes.into()),
+            ("limits.rewrite_bytes", session.max_rewrite_bytes.into()),
+            ("limits.queued_bytes", config.driver.max_queued_bytes as u64),
+        ];
+        ProxyStatus {
+            started: Instant::now(),
+            metrics,
+            views,
+            ports,
+            sessions,
+            draining,
+            confirmed_within: config.discovery.poll_interval * POLLS_WITHOUT_ANSWER + config.discovery.request_timeout,
+            limits: limits.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        }
+    }
+
+    fn view_age(&self) -> Option<Duration> {
+        self.views.last_confirmed().map(|confirmed| confirmed.elapsed())
+    }
+}
+
+impl Status for ProxyStatus {
+    fn ready(&self) -> Result<(), String> {
+        if *self.draining.borrow() {
+            return Err("draining: no new connections are accepted".to_owned());
+        }
+        let failure = || self.views.last_failure().map_or_else(String::new, |failure| format!("; last failure: {failure}"));
+        match self.view_age() {
+            None => Err(format!("no broker has answered yet{}", failure())),
+            Some(age) if age > self.confirmed_within => Err(format!("no broker has answered for {} s{}", age.as_secs(), failure())),
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn status(&self) -> StatusReport {
+        let view = self.views.current();
+        let ready = self.ready();
+        let brokers = view.brokers.values().map(|broker| BrokerStatus {
+            id: broker.id.0,
+            host: broker.endpoint.host.to_string(),
+            port: broker.endpoint.port,
+            rack: broker.rack.as_deref().map(str::to_owned),
+        });
+        let host = self.ports.advertised_host();
+        let virtual_brokers = self.ports.all().into_iter().map(|port| VirtualBrokerStatus {
+            node_id: port.node.0,
+            address: format!("{host}:{}", port.port),
+            state: if view.brokers.contains_key(&port.node) { "live" } else { "unlisted" }.to_owned(),
+            sessions: self.sessions.of(VirtualBroker::Node(port.node)),
+        });
+        StatusReport {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_seconds: self.started.elapsed().as_secs_f64(),
+            ready: ready.is_ok(),
+            not_ready_because: ready.err(),
+            cluster: ClusterStatus {
+                id: view.cluster_id.as_deref().map(str::to_owned),
+                controller: view.controller.map(|node| node.0),
+                brokers: brokers.collect(),
+                generation: view.generation,
+                view_age_seconds: self.view_age().map(|age| age.as_secs_f64()),
+            },
+            virtual_brokers: virtual_brokers.collect(),
+            sessions: SessionsStatus { open: self.sessions.open() as u64, total: self.metrics.sessions_total.get() },
+            limits: self.limits.clone(),
+        }
+    }
+
+    fn before_scrape(&self) {
+        let age = self.view_age().unwrap_or_else(|| self.started.elapsed());
+        self.metrics.view_age_seconds.set(age.as_secs_f64());
+    }
+}
