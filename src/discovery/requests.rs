@@ -85,7 +85,7 @@ pub(super) async fn ask_metadata(
     let mut body = MetadataRequest::default();
     if version >= METADATA_WITHOUT_CREATION {
         body.allow_auto_topic_creation = false;
-        body.topics = Some(topics.iter().map(|topic| named(topic)).collect());
+        body.topics = Some(topics.iter().map(named).collect());
     } else {
         body.topics = Some(Vec::new());
     }
