@@ -123,3 +123,6 @@ impl From<EditError> for Failure {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

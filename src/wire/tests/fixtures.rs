@@ -5,7 +5,7 @@ use kafka_protocol::messages::{
     BrokerId, ResponseHeader, TopicName, api_versions_response as av, describe_cluster_response as dc, find_coordinator_response as fc,
     metadata_response as md, produce_response as pr, share_acknowledge_response as sa, share_fetch_response as sf,
 };
-use kafka_protocol::protocol::{Decoder, Encodable, StrBytes, types};
+use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
@@ -69,12 +69,12 @@ pub(crate) fn text(value: &str) -> StrBytes {
     StrBytes::from_string(value.to_owned())
 }
 
-/// The crate's `Uuid`, whose own crate is not among our dependencies.
-fn uuid<T>(id: [u8; 16]) -> T
-where
-    types::Uuid: Decoder<T>,
-{
-    types::Uuid.decode(&mut Bytes::copy_from_slice(&id)).unwrap()
+/// The crate's `Uuid`, which its own crate would make, but that is not among our dependencies.
+macro_rules! uuid {
+    ($id:expr) => {{
+        let with_no_partitions_and_no_tags = [&$id[..], &[1, 0]].concat();
+        pr::TopicProduceResponse::decode(&mut Bytes::from(with_no_partitions_and_no_tags), 13).unwrap().topic_id
+    }};
 }
 
 /// A whole frame.
@@ -138,7 +138,7 @@ pub(crate) fn metadata(spec: &Spec, version: i16) -> md::MetadataResponse {
             response.topic_authorized_operations = 0x0123;
         }
         if version >= 10 {
-            response.topic_id = uuid(topic.id);
+            response.topic_id = uuid!(topic.id);
         }
         if version >= 12 && topic.partitions.is_empty() {
             response.name = None;
@@ -267,7 +267,7 @@ pub(crate) fn produce(spec: &Spec, version: i16) -> pr::ProduceResponse {
         });
         let mut response = pr::TopicProduceResponse::default().with_partition_responses(partitions.collect());
         if version >= 13 {
-            response.topic_id = uuid(topic.id);
+            response.topic_id = uuid!(topic.id);
         } else {
             response.name = TopicName(text(&topic.name));
         }
@@ -302,7 +302,7 @@ pub(crate) fn share_fetch(spec: &Spec) -> sf::ShareFetchResponse {
                 .with_acquired_records(vec![tagged!(spec, true, acquired); partition.replicas.len()]);
             tagged!(spec, true, response)
         });
-        tagged!(spec, true, sf::ShareFetchableTopicResponse::default().with_topic_id(uuid(topic.id)).with_partitions(partitions.collect()))
+        tagged!(spec, true, sf::ShareFetchableTopicResponse::default().with_topic_id(uuid!(topic.id)).with_partitions(partitions.collect()))
     });
     let nodes = spec.nodes.iter().map(|node| {
         let endpoint = sf::NodeEndpoint::default()
@@ -334,7 +334,7 @@ pub(crate) fn share_acknowledge(spec: &Spec) -> sa::ShareAcknowledgeResponse {
         tagged!(
             spec,
             true,
-            sa::ShareAcknowledgeTopicResponse::default().with_topic_id(uuid(topic.id)).with_partitions(partitions.collect())
+            sa::ShareAcknowledgeTopicResponse::default().with_topic_id(uuid!(topic.id)).with_partitions(partitions.collect())
         )
     });
     let nodes = spec.nodes.iter().map(|node| {
@@ -396,11 +396,19 @@ pub(crate) fn every_frame(spec: &Spec) -> Vec<(ApiKey, i16, Bytes)> {
 }
 
 pub(crate) fn share_fetch_frame(spec: &Spec, version: i16) -> Bytes {
-    let frame = frame(ApiKey::SHARE_FETCH, 1, &spec.unknown_tag, &share_fetch(spec));
+    share_fetch_frame_of(&share_fetch(spec), spec, version)
+}
+
+pub(crate) fn share_fetch_frame_of(response: &sf::ShareFetchResponse, spec: &Spec, version: i16) -> Bytes {
+    let frame = frame(ApiKey::SHARE_FETCH, 1, &spec.unknown_tag, response);
     if version == 0 { change_lock_timeout(&frame, &spec.unknown_tag, LockTimeout::Remove) } else { frame }
 }
 
 pub(crate) fn share_acknowledge_frame(spec: &Spec, version: i16) -> Bytes {
-    let frame = frame(ApiKey::SHARE_ACKNOWLEDGE, 1, &spec.unknown_tag, &share_acknowledge(spec));
+    share_acknowledge_frame_of(&share_acknowledge(spec), spec, version)
+}
+
+pub(crate) fn share_acknowledge_frame_of(response: &sa::ShareAcknowledgeResponse, spec: &Spec, version: i16) -> Bytes {
+    let frame = frame(ApiKey::SHARE_ACKNOWLEDGE, 1, &spec.unknown_tag, response);
     if version == 2 { change_lock_timeout(&frame, &spec.unknown_tag, LockTimeout::Insert) } else { frame }
 }
