@@ -50,6 +50,9 @@ fn learn_topic(draft: &mut Draft<'_>, seen: &TopicObservation, ids_exist: bool) 
         draft.learned.dropped.topics += 1;
         return;
     }
+    if known.as_deref().is_some_and(|known| says_nothing_new(draft, known, seen)) {
+        return;
+    }
     let others = draft.view().topics().partitions_count() - known.as_ref().map_or(0, |topic| topic.partitions.len());
     let mut next = match &known {
         Some(known) => Topic::clone(known),
@@ -83,13 +86,30 @@ fn learn_topic(draft: &mut Draft<'_>, seen: &TopicObservation, ids_exist: bool) 
     if next.partitions.is_empty() && known.is_none() {
         return;
     }
-    // A hint by id alone says nothing about whose the name is now.
-    let name_moves = seen.name.is_some()
-        && seen.name == next.name
-        && seen.name.as_deref().and_then(|name| draft.view().topic(TopicRef::Name(name))).is_none_or(|current| current.id != next.id);
+    let name_moves = name_moves(draft, &next, seen);
     if name_moves || known.as_deref() != Some(&next) {
         Arc::make_mut(&mut draft.edit().topics).put(next, seen.name.is_some());
     }
+}
+
+/// The common case, told apart without copying the topic.
+fn says_nothing_new(draft: &Draft<'_>, known: &Topic, seen: &TopicObservation) -> bool {
+    let settled = |seen: &PartitionObservation| {
+        known.partitions.get(&seen.index).is_some_and(|known| {
+            known.epoch == seen.leader_epoch
+                && known.leader == seen.leader
+                && known.leaderless_since.is_none()
+                && known.lower.is_none()
+                && known.leader.is_some_and(|leader| draft.view().brokers.contains_key(&leader))
+        })
+    };
+    (known.name.is_some() || seen.name.is_none()) && !name_moves(draft, known, seen) && seen.partitions.iter().all(settled)
+}
+
+/// Whether the answer gives `topic` its name, which had another topic before. A hint by id alone says nothing about whose a name is.
+fn name_moves(draft: &Draft<'_>, topic: &Topic, seen: &TopicObservation) -> bool {
+    let Some(name) = seen.name.as_deref().filter(|_| seen.name == topic.name) else { return false };
+    draft.view().topic(TopicRef::Name(name)).is_none_or(|current| current.id != topic.id)
 }
 
 fn nothing_in(seen: &PartitionObservation) -> bool {

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::ports::Listening;
 use super::{Bound, VirtualBroker};
 use crate::metrics::Metrics;
+use crate::transport;
 
 /// Until the next attempt, when the process or the system has no file descriptor or no memory for another connection.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
@@ -35,11 +36,17 @@ pub struct ConnectionPermit {
 }
 
 /// Accepts on every port, those included that are bound later, until `shutdown`; then the listening sockets are closed.
-pub async fn serve(bound: Bound, handler: Arc<dyn Accept>, metrics: Metrics, shutdown: CancellationToken) {
+pub async fn serve(bound: Bound, handler: Arc<dyn Accept>, transport: transport::Settings, metrics: Metrics, shutdown: CancellationToken) {
     let Bound { planned, mut late, max_connections, ports, .. } = bound;
     let max_connections = max_connections.min(Semaphore::MAX_PERMITS);
-    let gate =
-        Arc::new(Gate { handler, metrics, permits: Arc::new(Semaphore::new(max_connections)), max_connections, log: LogGate::default() });
+    let gate = Arc::new(Gate {
+        handler,
+        transport,
+        metrics,
+        permits: Arc::new(Semaphore::new(max_connections)),
+        max_connections,
+        log: LogGate::default(),
+    });
     let mut loops = JoinSet::new();
     for listening in planned {
         loops.spawn(accept_loop(listening, gate.clone(), shutdown.clone()));
@@ -60,6 +67,7 @@ pub async fn serve(bound: Bound, handler: Arc<dyn Accept>, metrics: Metrics, shu
 
 struct Gate {
     handler: Arc<dyn Accept>,
+    transport: transport::Settings,
     metrics: Metrics,
     permits: Arc<Semaphore>,
     max_connections: usize,
@@ -100,7 +108,13 @@ async fn accept_loop(listening: Listening, gate: Arc<Gate>, shutdown: Cancellati
 impl Gate {
     fn admit(&self, to: VirtualBroker, stream: TcpStream, peer: SocketAddr) {
         match self.permits.clone().try_acquire_owned() {
-            Ok(permit) => self.handler.accept(to, stream, peer, ConnectionPermit { _permit: permit }),
+            Ok(permit) => {
+                if let Err(error) = transport::prepare(&stream, &self.transport) {
+                    // A peer that is gone already; reading says so.
+                    tracing::debug!(%peer, %error, "an accepted socket does not take its options");
+                }
+                self.handler.accept(to, stream, peer, ConnectionPermit { _permit: permit });
+            }
             Err(_) => {
                 drop(stream);
                 self.metrics.limit_hits.with_label_values(&["max_connections"]).inc();

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::metrics::Metrics;
 use crate::rewrite::Addresses;
+use crate::transport;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -62,9 +63,10 @@ fn serving(plan: &Plan) -> Serving {
     let metrics = Metrics::new();
     let bound = bind(plan, &metrics).unwrap();
     let (sender, accepted) = mpsc::unbounded_channel();
+    let transport = transport::Settings { connect_timeout: PATIENCE, keepalive: PATIENCE, user_timeout: Some(PATIENCE) };
     let shutdown = CancellationToken::new();
     let (ports, bootstrap) = (bound.ports().clone(), bound.bootstrap());
-    let task = tokio::spawn(serve(bound, Arc::new(Channel(sender)), metrics.clone(), shutdown.clone()));
+    let task = tokio::spawn(serve(bound, Arc::new(Channel(sender)), transport, metrics.clone(), shutdown.clone()));
     Serving { ports, bootstrap, metrics, shutdown, accepted, task }
 }
 
@@ -84,7 +86,10 @@ async fn each_port_is_its_virtual_brokers() {
     let told = serving.ports.advertised(NodeId(8)).unwrap();
     assert_eq!(&*told.host, "kafka.local");
     let _eight = connect(told.port).await.unwrap();
-    assert_eq!(serving.accepted().await.0, VirtualBroker::Node(NodeId(8)));
+    let (to, stream, _permit) = serving.accepted().await;
+    assert_eq!(to, VirtualBroker::Node(NodeId(8)));
+    assert!(stream.nodelay().unwrap(), "a small answer must not wait for an acknowledgement");
+    assert_eq!(socket2::SockRef::from(&stream).tcp_user_timeout().unwrap(), Some(PATIENCE));
     let _seven = connect(serving.ports.advertised(NodeId(7)).unwrap().port).await.unwrap();
     assert_eq!(serving.accepted().await.0, VirtualBroker::Node(NodeId(7)));
     let _bootstrap = TcpStream::connect(serving.bootstrap).await.unwrap();

@@ -86,7 +86,8 @@ pub async fn run_with(
     let stop_accepting = CancellationToken::new();
     let stop_the_rest = CancellationToken::new();
     let discovering = tokio::spawn(discovery::run(config.discovery.clone(), connector, views, stop_the_rest.clone()));
-    let accepting = tokio::spawn(listeners::serve(bound, sessions.clone(), metrics.clone(), stop_accepting.clone()));
+    let accepting =
+        tokio::spawn(listeners::serve(bound, sessions.clone(), config.transport.clone(), metrics.clone(), stop_accepting.clone()));
     let serving = admin.map(|admin| tokio::spawn(admin.serve(metrics.registry.clone(), status, stop_the_rest.clone().cancelled_owned())));
     info!(bootstrap = %addresses.bootstrap, admin = ?addresses.admin, node_ports = config.listeners.ports.len(), "listening");
     started(addresses);
