@@ -1,6 +1,7 @@
 //! Discovery against brokers that do as they are told.
 
 mod fake;
+mod simulated;
 
 use std::net::TcpListener as StdListener;
 use std::sync::Arc;
