@@ -26,14 +26,7 @@ pub struct Sessions {
 
 impl Sessions {
     pub fn new(environment: Arc<Environment>, ports: Arc<Ports>, bootstrap_port: u16) -> Sessions {
-        Sessions {
-            environment,
-            ports,
-            bootstrap_port,
-            tracker: TaskTracker::new(),
-            next_id: AtomicU64::new(1),
-            by_broker: Arc::default(),
-        }
+        Sessions { environment, ports, bootstrap_port, tracker: TaskTracker::new(), next_id: AtomicU64::new(1), by_broker: Arc::default() }
     }
 
     pub fn open(&self) -> usize {

@@ -1,0 +1,8 @@
+//! The real binary in front of the simulated cluster, as clients and operators meet it.
+
+mod addresses;
+mod bad_clients;
+mod bounds;
+mod ending;
+mod rig;
+mod topology;
