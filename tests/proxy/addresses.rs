@@ -136,6 +136,7 @@ fn one_record() -> Record {
         offset: 0,
         sequence: -1,
         timestamp: 1_700_000_000_000,
+        delete_horizon: false,
         key: None,
         value: Some("value".into()),
         headers: Default::default(),
