@@ -7,6 +7,7 @@ mod api;
 mod edit;
 mod head;
 mod reader;
+mod skim;
 
 pub mod api_versions;
 pub mod describe_cluster;
@@ -21,6 +22,7 @@ pub use api::{ApiKey, ApiSpec};
 pub use edit::{EditError, Edits, Writer};
 pub use head::{Head, HeadError, HeadLimits, ProduceHead, ResponseHead, Span, Stranger, parse_head, parse_response_head};
 pub use reader::{Count, Malformed, Reader, TaggedField, TaggedFields};
+pub use skim::EndpointSkimmer;
 
 /// A reader that stands at the body of a whole response, of a version that its parsed form knows.
 fn response_body(frame: &[u8], api: ApiKey, version: i16, last_version: i16) -> Result<Reader<'_>, Malformed> {
