@@ -241,11 +241,25 @@ impl Cluster {
 
     /// Creates a topic; replicas go round the listed brokers.
     pub fn create_topic(&mut self, name: &str, partitions: i32) {
+        let assignment = (0..usize::try_from(partitions).unwrap_or(0)).map(|index| self.spread(index)).collect();
+        self.create_assigned_topic(name, assignment);
+    }
+
+    /// The replicas of the partition `index` of a topic that nobody placed by hand.
+    fn spread(&self, index: usize) -> Vec<i32> {
         let listed: Vec<i32> = self.brokers.values().filter(|broker| broker.listed).map(|broker| broker.id).collect();
         let factor = usize::try_from(self.options.replication_factor).unwrap_or(1).clamp(1, listed.len().max(1));
-        let spread = |index: usize| listed.iter().cycle().skip(index % listed.len().max(1)).take(factor).copied().collect();
-        let assignment: Vec<Vec<i32>> = (0..usize::try_from(partitions).unwrap_or(0)).map(spread).collect();
-        self.create_assigned_topic(name, assignment);
+        listed.iter().cycle().skip(index % listed.len().max(1)).take(factor).copied().collect()
+    }
+
+    /// Adds partitions to a topic, up to `partitions`.
+    pub fn grow_topic(&mut self, name: &str, partitions: usize) {
+        let from = self.topics.get(name).map_or(0, |topic| topic.partitions.len());
+        let added: Vec<Vec<i32>> = (from..partitions).map(|index| self.spread(index)).collect();
+        let log_max_bytes = self.options.log_max_bytes;
+        if let Some(topic) = self.topics.get_mut(name) {
+            topic.partitions.extend(added.into_iter().map(|replicas| Partition::new(replicas, log_max_bytes)));
+        }
     }
 
     /// Creates a topic whose partitions lie as given; the first replica leads.

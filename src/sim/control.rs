@@ -5,8 +5,10 @@
 
 use std::time::Duration;
 
+use super::api::Call;
 use super::broker::{Broker, Hang, MetadataFault};
 use super::cluster::{Cluster, ConnId};
+use super::code;
 use super::fault::{Exchange, Rule, RuleId, Verdict};
 use super::image::{Image, ImageBroker, ImagePartition, ImageTopic};
 use super::profile::Profile;
@@ -297,6 +299,11 @@ impl Cluster {
         let chosen = serving.get(hash.checked_rem(serving.len())?).copied()?;
         self.coordinators.insert((key_type, key.to_owned()), chosen);
         Some(chosen)
+    }
+
+    /// Whether this broker coordinates the transactional id.
+    pub(crate) fn coordinates_transaction(&mut self, call: &Call, transactional_id: &str) -> Result<(), i16> {
+        if self.coordinator_of(1, transactional_id) == Some(call.broker) { Ok(()) } else { Err(code::NOT_COORDINATOR) }
     }
 
     /// Another broker coordinates; the old one answers 16, also to those who wait.

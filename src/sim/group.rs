@@ -1,13 +1,269 @@
-//! (first part)
+//! Consumer groups of the classic protocol: members, generations, committed offsets.
+//!
+//! Source: Kafka's `GroupMetadata`, `GroupCoordinator`. Invariant: a member is answered under the generation it is in, or told why not.
+//! Deliberately not here: the steps of a rebalance (`rebalance`), KIP-848 groups, expiry of offsets.
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-#[derive(Debug, Default)]
-pub struct Groups {}
-impl Groups {
-    pub fn next_timeout(&self) -> Option<Duration> {
-        None
+
+use bytes::Bytes;
+use kafka_protocol::messages::{JoinGroupResponse, SyncGroupResponse};
+
+use super::api::{Call, Reply};
+use super::cluster::Cluster;
+use super::code;
+
+/// Kafka's names for a group's states.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// No members.
+    #[default]
+    Empty,
+    /// Members are asked to join again.
+    PreparingRebalance,
+    /// All joined; the leader has yet to assign.
+    CompletingRebalance,
+    /// Everybody has an assignment.
+    Stable,
+}
+
+impl State {
+    /// As ListGroups and DescribeGroups name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Empty => "Empty",
+            State::PreparingRebalance => "PreparingRebalance",
+            State::CompletingRebalance => "CompletingRebalance",
+            State::Stable => "Stable",
+        }
     }
 }
-impl super::cluster::Cluster {
-    pub(crate) fn expire_group_timers(&mut self) {}
-    pub(crate) fn unload_group(&mut self, _: &str) {}
+
+/// One consumer in a group.
+#[derive(Clone, Debug)]
+pub(crate) struct Member {
+    pub(crate) client_id: String,
+    pub(crate) instance_id: Option<String>,
+    pub(crate) session_timeout: Duration,
+    pub(crate) rebalance_timeout: Duration,
+    pub(crate) protocols: Vec<(String, Bytes)>,
+    pub(crate) assignment: Bytes,
+    pub(crate) session_ends: Duration,
+    pub(crate) joining: Option<Call>,
+    pub(crate) syncing: Option<Call>,
+}
+
+impl Member {
+    pub(crate) fn metadata(&self, protocol: &str) -> Bytes {
+        self.protocols.iter().find(|(name, _)| name == protocol).map(|(_, metadata)| metadata.clone()).unwrap_or_default()
+    }
+}
+
+/// An offset that a group committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The next offset to read.
+    pub offset: i64,
+    /// −1: not given.
+    pub leader_epoch: i32,
+    /// Whatever the client wrote beside it.
+    pub metadata: String,
+}
+
+type Offsets = BTreeMap<(String, i32), Committed>;
+
+/// A group.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Group {
+    pub(crate) state: State,
+    pub(crate) generation: i32,
+    pub(crate) protocol_type: String,
+    pub(crate) protocol: String,
+    pub(crate) leader: String,
+    pub(crate) members: BTreeMap<String, Member>,
+    /// Ids that were given out and have not joined yet (KIP-394), and until when they may.
+    pub(crate) promised: BTreeMap<String, Duration>,
+    pub(crate) rebalance_ends: Option<Duration>,
+    pub(crate) not_before: Duration,
+    pub(crate) offsets: Offsets,
+    pub(crate) pending: BTreeMap<i64, Offsets>,
+}
+
+/// An answer that has become due.
+pub(crate) enum Answered {
+    Join(Call, Box<JoinGroupResponse>),
+    Sync(Call, SyncGroupResponse),
+}
+
+impl Group {
+    /// Whether a member may act in this generation.
+    pub(crate) fn admit(&self, member_id: &str, instance_id: Option<&str>, generation: i32) -> Result<(), i16> {
+        if let Some(instance_id) = instance_id {
+            let holder = self.members.iter().find(|(_, member)| member.instance_id.as_deref() == Some(instance_id));
+            if holder.is_some_and(|(id, _)| id != member_id) {
+                return Err(code::FENCED_INSTANCE_ID);
+            }
+        }
+        if !self.members.contains_key(member_id) {
+            return Err(code::UNKNOWN_MEMBER_ID);
+        }
+        if generation != self.generation {
+            return Err(code::ILLEGAL_GENERATION);
+        }
+        Ok(())
+    }
+
+    /// A sign of life.
+    pub(crate) fn touch(&mut self, member_id: &str, now: Duration) {
+        if let Some(member) = self.members.get_mut(member_id) {
+            member.session_ends = now + member.session_timeout;
+        }
+    }
+
+    /// Whether offsets may be committed: by a member of this generation, or by anybody while there are no members (generation −1).
+    pub(crate) fn admit_commit(&self, member_id: &str, instance_id: Option<&str>, generation: i32) -> Result<(), i16> {
+        if generation < 0 && self.members.is_empty() {
+            return Ok(());
+        }
+        if self.members.is_empty() && self.generation == 0 {
+            return Err(code::ILLEGAL_GENERATION);
+        }
+        self.admit(member_id, instance_id, generation)?;
+        if self.state == State::CompletingRebalance { Err(code::REBALANCE_IN_PROGRESS) } else { Ok(()) }
+    }
+
+    /// Whether a transaction that is still open has an offset for this partition.
+    pub(crate) fn is_unstable(&self, topic: &str, partition: i32) -> bool {
+        self.pending.values().any(|offsets| offsets.contains_key(&(topic.to_owned(), partition)))
+    }
+
+    fn next_timeout(&self) -> Option<Duration> {
+        // Those who wait to join or to be assigned are alive while they wait.
+        let waits = |member: &&Member| member.joining.is_none() && member.syncing.is_none();
+        let sessions = self.members.values().filter(waits).map(|member| member.session_ends).min();
+        let delay = (self.state == State::PreparingRebalance && self.all_joined()).then_some(self.not_before);
+        let promises = self.promised.values().copied().min();
+        [sessions, self.rebalance_ends, delay, promises].into_iter().flatten().min()
+    }
+
+    pub(crate) fn all_joined(&self) -> bool {
+        self.promised.is_empty() && self.members.values().all(|member| member.joining.is_some())
+    }
+
+    fn expire(&mut self, now: Duration) -> Vec<Answered> {
+        let mut answers = Vec::new();
+        self.promised.retain(|_, until| *until > now);
+        let is_silent = |member: &Member| member.joining.is_none() && member.syncing.is_none() && member.session_ends <= now;
+        let silent: BTreeSet<String> = self.members.iter().filter(|(_, member)| is_silent(member)).map(|(id, _)| id.clone()).collect();
+        for member_id in silent {
+            answers.extend(self.remove(now, &member_id));
+        }
+        answers.extend(self.try_complete(now));
+        answers
+    }
+}
+
+/// All groups, by id.
+#[derive(Debug, Default)]
+pub(crate) struct Groups {
+    by_id: BTreeMap<String, Group>,
+}
+
+impl Groups {
+    pub(crate) fn get(&self, group_id: &str) -> Option<&Group> {
+        self.by_id.get(group_id)
+    }
+
+    pub(crate) fn get_mut(&mut self, group_id: &str) -> Option<&mut Group> {
+        self.by_id.get_mut(group_id)
+    }
+
+    pub(crate) fn get_or_create(&mut self, group_id: &str) -> &mut Group {
+        self.by_id.entry(group_id.to_owned()).or_default()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&String, &Group)> {
+        self.by_id.iter()
+    }
+
+    pub(crate) fn remove(&mut self, group_id: &str) {
+        self.by_id.remove(group_id);
+    }
+
+    pub(crate) fn next_timeout(&self) -> Option<Duration> {
+        self.by_id.values().filter_map(Group::next_timeout).min()
+    }
+
+    /// A transaction's offsets become the group's, or are forgotten.
+    pub(crate) fn end_transaction(&mut self, producer_id: i64, committed: bool) {
+        for group in self.by_id.values_mut() {
+            let pending = group.pending.remove(&producer_id).unwrap_or_default();
+            if committed {
+                group.offsets.extend(pending);
+            }
+        }
+    }
+}
+
+impl Cluster {
+    /// Whether this broker coordinates the group.
+    pub(crate) fn coordinates(&mut self, call: &Call, group_id: &str) -> Result<(), i16> {
+        if group_id.is_empty() {
+            return Err(code::INVALID_GROUP_ID);
+        }
+        if self.coordinator_of(0, group_id) == Some(call.broker) { Ok(()) } else { Err(code::NOT_COORDINATOR) }
+    }
+
+    /// Hands out answers that members waited for.
+    pub(crate) fn deliver(&mut self, answers: Vec<Answered>) {
+        for answer in answers {
+            let (call, reply) = match answer {
+                Answered::Join(call, response) => {
+                    let reply = super::api::join_group::encode(&call, *response);
+                    (call, reply)
+                }
+                Answered::Sync(call, response) => {
+                    let reply = super::api::sync_group::encode(&call, response);
+                    (call, reply)
+                }
+            };
+            if let Reply::Now(frame) = reply {
+                self.complete(&call, frame);
+            }
+        }
+    }
+
+    pub(crate) fn expire_group_timers(&mut self) {
+        let now = self.now;
+        let answers: Vec<Answered> = self.groups.by_id.values_mut().flat_map(|group| group.expire(now)).collect();
+        self.deliver(answers);
+    }
+
+    /// The coordinator moves: whoever waits is told 16. Members and offsets go with the group.
+    pub(crate) fn unload_group(&mut self, group_id: &str) {
+        let now = self.now;
+        let Some(group) = self.groups.by_id.get_mut(group_id) else { return };
+        let mut answers = Vec::new();
+        for member in group.members.values_mut() {
+            member.session_ends = now + member.session_timeout;
+            if let Some(call) = member.joining.take() {
+                answers.push(Answered::Join(call, Box::new(JoinGroupResponse::default().with_error_code(code::NOT_COORDINATOR))));
+            }
+            if let Some(call) = member.syncing.take() {
+                answers.push(Answered::Sync(call, SyncGroupResponse::default().with_error_code(code::NOT_COORDINATOR)));
+            }
+        }
+        self.deliver(answers);
+    }
+
+    /// What a group committed for a partition.
+    pub fn committed(&self, group_id: &str, topic: &str, partition: i32) -> Option<i64> {
+        let group = self.groups.get(group_id)?;
+        group.offsets.get(&(topic.to_owned(), partition)).map(|committed| committed.offset)
+    }
+
+    /// A group's state and how many members it has.
+    pub fn group_state(&self, group_id: &str) -> Option<(State, usize)> {
+        self.groups.get(group_id).map(|group| (group.state, group.members.len()))
+    }
 }

@@ -13,13 +13,34 @@ use super::cluster::{Cluster, ConnId};
 use super::fault::{Exchange, Fault, Verdict};
 use super::frame::{self, RequestHead};
 
+pub(crate) mod add_offsets_to_txn;
+pub(crate) mod add_partitions_to_txn;
 pub(crate) mod api_versions;
+pub(crate) mod create_partitions;
 pub(crate) mod create_topics;
+pub(crate) mod delete_groups;
+pub(crate) mod delete_records;
+pub(crate) mod delete_topics;
+pub(crate) mod describe_cluster;
+pub(crate) mod describe_configs;
+pub(crate) mod describe_groups;
+pub(crate) mod end_txn;
 pub(crate) mod fetch;
 pub(crate) mod find_coordinator;
+pub(crate) mod heartbeat;
+pub(crate) mod init_producer_id;
+pub(crate) mod join_group;
+pub(crate) mod leave_group;
+pub(crate) mod list_groups;
 pub(crate) mod list_offsets;
 pub(crate) mod metadata;
+pub(crate) mod offset_commit;
+pub(crate) mod offset_fetch;
+pub(crate) mod offset_for_leader_epoch;
 pub(crate) mod produce;
+pub(crate) mod sasl_handshake;
+pub(crate) mod sync_group;
+pub(crate) mod txn_offset_commit;
 
 /// A request under way: enough to answer it.
 #[derive(Clone, Debug)]
@@ -176,13 +197,35 @@ fn dispatch(cluster: &mut Cluster, call: &mut Call, frame: &Bytes, faults: &[Fau
         return Reply::Close;
     }
     match call.api {
+        ApiKey::AddOffsetsToTxn => run::<add_offsets_to_txn::AddOffsetsToTxn>(cluster, call, frame, faults),
+        ApiKey::AddPartitionsToTxn => run::<add_partitions_to_txn::AddPartitionsToTxn>(cluster, call, frame, faults),
         ApiKey::ApiVersions => run::<api_versions::ApiVersions>(cluster, call, frame, faults),
-        ApiKey::Metadata => run::<metadata::Metadata>(cluster, call, frame, faults),
-        ApiKey::Produce => run::<produce::Produce>(cluster, call, frame, faults),
-        ApiKey::Fetch => run::<fetch::Fetch>(cluster, call, frame, faults),
-        ApiKey::ListOffsets => run::<list_offsets::ListOffsets>(cluster, call, frame, faults),
-        ApiKey::FindCoordinator => run::<find_coordinator::FindCoordinator>(cluster, call, frame, faults),
+        ApiKey::CreatePartitions => run::<create_partitions::CreatePartitions>(cluster, call, frame, faults),
         ApiKey::CreateTopics => run::<create_topics::CreateTopics>(cluster, call, frame, faults),
+        ApiKey::DeleteGroups => run::<delete_groups::DeleteGroups>(cluster, call, frame, faults),
+        ApiKey::DeleteRecords => run::<delete_records::DeleteRecords>(cluster, call, frame, faults),
+        ApiKey::DeleteTopics => run::<delete_topics::DeleteTopics>(cluster, call, frame, faults),
+        ApiKey::DescribeCluster => run::<describe_cluster::DescribeCluster>(cluster, call, frame, faults),
+        ApiKey::DescribeConfigs => run::<describe_configs::DescribeConfigs>(cluster, call, frame, faults),
+        ApiKey::DescribeGroups => run::<describe_groups::DescribeGroups>(cluster, call, frame, faults),
+        ApiKey::EndTxn => run::<end_txn::EndTxn>(cluster, call, frame, faults),
+        ApiKey::Fetch => run::<fetch::Fetch>(cluster, call, frame, faults),
+        ApiKey::FindCoordinator => run::<find_coordinator::FindCoordinator>(cluster, call, frame, faults),
+        ApiKey::Heartbeat => run::<heartbeat::Heartbeat>(cluster, call, frame, faults),
+        ApiKey::InitProducerId => run::<init_producer_id::InitProducerId>(cluster, call, frame, faults),
+        ApiKey::JoinGroup => run::<join_group::JoinGroup>(cluster, call, frame, faults),
+        ApiKey::LeaveGroup => run::<leave_group::LeaveGroup>(cluster, call, frame, faults),
+        ApiKey::ListGroups => run::<list_groups::ListGroups>(cluster, call, frame, faults),
+        ApiKey::ListOffsets => run::<list_offsets::ListOffsets>(cluster, call, frame, faults),
+        ApiKey::Metadata => run::<metadata::Metadata>(cluster, call, frame, faults),
+        ApiKey::OffsetCommit => run::<offset_commit::OffsetCommit>(cluster, call, frame, faults),
+        ApiKey::OffsetFetch => run::<offset_fetch::OffsetFetch>(cluster, call, frame, faults),
+        ApiKey::OffsetForLeaderEpoch => run::<offset_for_leader_epoch::OffsetForLeaderEpoch>(cluster, call, frame, faults),
+        ApiKey::Produce => run::<produce::Produce>(cluster, call, frame, faults),
+        ApiKey::SaslHandshake => run::<sasl_handshake::SaslHandshake>(cluster, call, frame, faults),
+        ApiKey::SyncGroup => run::<sync_group::SyncGroup>(cluster, call, frame, faults),
+        ApiKey::TxnOffsetCommit => run::<txn_offset_commit::TxnOffsetCommit>(cluster, call, frame, faults),
+        // The profile serves nothing else.
         _ => Reply::Close,
     }
 }

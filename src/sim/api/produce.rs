@@ -156,6 +156,7 @@ fn append(cluster: &mut Cluster, call: &Call, part: &mut Appended, records: &Byt
 
 fn try_append(cluster: &mut Cluster, call: &Call, part: &mut Appended, records: &Bytes, transactional_id: Option<&str>) -> Result<(), i16> {
     const ZSTD: i16 = 4;
+    let now = cluster.now;
     let header = batch::read_produced(records)?;
     if header.compression() == ZSTD && call.version < 7 {
         return Err(code::UNSUPPORTED_COMPRESSION_TYPE);
@@ -171,7 +172,8 @@ fn try_append(cluster: &mut Cluster, call: &Call, part: &mut Appended, records: 
             if header.is_transactional() {
                 // From version 12 on, producing is what adds a partition to its transaction (KIP-890).
                 let may_add = call.version >= 12;
-                cluster.transactions.admit_batch(transactional_id, &header, &part.topic, part.partition, may_add)?;
+                let key = (part.topic.as_str(), part.partition);
+                cluster.transactions.admit_batch(now, transactional_id, &header, key, may_add)?;
             }
             let epoch = partition.leader_epoch;
             let base_offset = partition.log.append(records, header.clone(), epoch);
