@@ -69,7 +69,7 @@ macro_rules! expected_endpoints {
 }
 
 proptest! {
-    #![proptest_config(config(60))]
+    #![proptest_config(config(40))]
 
     #[test]
     fn metadata(spec in spec(), without in proptest::option::of(0i32..6)) {

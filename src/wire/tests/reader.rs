@@ -69,6 +69,32 @@ fn tagged_fields_are_located() {
     assert_eq!(reader.i8(), Ok(42));
 }
 
+/// What makes it safe to reserve room by a count: exactly those are accepted that could be true.
+#[test]
+fn a_count_is_held_against_what_is_left() {
+    for left in 0..24usize {
+        for count in 0..30u8 {
+            let bytes = vec![0; left];
+            let compact = framed(&[&[count + 1][..], &bytes].concat());
+            let plain = framed(&[&[0, 0, 0, count][..], &bytes].concat());
+            for element in 0..8usize {
+                let fits = usize::from(count) * element.max(1) <= left;
+                for (frame, flexible) in [(&compact, true), (&plain, false)] {
+                    let counted = Reader::new(frame, flexible).unwrap().array(element);
+                    assert_eq!(counted.map(|count| count.len).ok(), fits.then_some(usize::from(count)), "{count} × {element} in {left}");
+                }
+            }
+            let tags = framed(&[&[count][..], &bytes].concat());
+            let counted = Reader::new(&tags, true).unwrap().tagged_fields(None);
+            assert_eq!(counted.is_ok(), usize::from(count) * 2 <= left, "{count} tagged fields in {left}");
+        }
+    }
+    for hostile in [[0x7f, 0xff, 0xff, 0xff], [0x80, 0, 0, 0], [0xff, 0xff, 0xff, 0xfe]] {
+        assert!(Reader::new(&framed(&hostile), false).unwrap().array(usize::MAX).is_err());
+    }
+    assert_eq!(Reader::new(&framed(&[0xff; 4]), false).unwrap().array(1).map(|count| count.len), Ok(0), "a null array is empty");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 

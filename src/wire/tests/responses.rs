@@ -127,7 +127,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(config(6))]
+    #![proptest_config(config(3))]
 
     #[test]
     fn a_frame_cut_anywhere_is_an_error(spec in spec()) {

@@ -69,7 +69,7 @@ fn names_a_real_host(bytes: &[u8]) -> bool {
 }
 
 proptest! {
-    #![proptest_config(config(60))]
+    #![proptest_config(config(40))]
 
     #[test]
     fn fetch_loses_its_endpoints_alone(spec in spec(), chunks in proptest::collection::vec(1usize..40, 1..8)) {
@@ -124,7 +124,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(config(10))]
+    #![proptest_config(config(4))]
 
     #[test]
     fn a_frame_that_ends_early_is_an_error(spec in spec()) {
