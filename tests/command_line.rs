@@ -5,6 +5,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use assert_cmd::cargo::cargo_bin;
+use evenkeel::sim::cluster::Options as ClusterOptions;
+use evenkeel::sim::tcp::SimCluster;
 
 fn evenkeel(arguments: &[&str]) -> Command {
     let mut command = Command::new(cargo_bin!("evenkeel"));
@@ -96,6 +98,32 @@ fn flags_beat_variables_which_beat_the_file() {
     assert!(from_variables.out.contains("127.0.0.1 7500"), "{}", from_variables.out);
     let from_flags = said(evenkeel(&["check", "--listen", "127.0.0.1:9000", "--advertise", "x.example"]).envs(variables));
     assert!(from_flags.out.contains("x.example:9006"), "{}", from_flags.out);
+}
+
+#[test]
+fn a_live_check_says_what_would_be_served() {
+    let runtime = tokio::runtime::Runtime::new().expect("starts");
+    let cluster = runtime.block_on(SimCluster::start(ClusterOptions::default())).expect("starts");
+    let upstream = format!("127.0.0.1:1,{}", cluster.bootstrap());
+    let live = said(&mut evenkeel(&["check", "--live", "--upstream", &upstream, "--advertise", "proxy.example"]));
+    assert_eq!(live.code, Some(0), "{}", live.err);
+    for broker in 0..3 {
+        let real = cluster.address(broker).expect("listens").to_string();
+        let line = live.out.lines().find(|line| line.contains(&real)).unwrap_or_else(|| panic!("{real}: {}", live.out));
+        assert!(line.contains(&format!("proxy.example:{}", 19093 + broker)), "{line}");
+    }
+    assert!(live.out.lines().any(|line| line.starts_with("| Metadata ")), "{}", live.out);
+    assert!(live.err.contains("a bootstrap server is of no use now: 127.0.0.1:1"), "{}", live.err);
+
+    let file = file("listen: {node_ids: 0-1, overflow_ports: none}\n");
+    let path = file.path().to_str().expect("is text");
+    let live = said(&mut evenkeel(&["check", "--live", "--upstream", &cluster.bootstrap(), "--config", path]));
+    assert_eq!(live.code, Some(1));
+    assert!(live.err.contains("evenkeel: node 2 has no port: add it to listen.node_ids"), "{}", live.err);
+
+    let live = said(&mut evenkeel(&["check", "--live", "--upstream", "127.0.0.1:1"]));
+    assert_eq!(live.code, Some(1));
+    assert!(live.err.contains("no bootstrap address answers"), "{}", live.err);
 }
 
 /// A running program, killed when the test is over.
