@@ -59,7 +59,8 @@ fn the_binary_runs_alone_in_an_empty_read_only_root_as_nobody() {
     }
     let root = tempfile::tempdir().expect("is writable");
     std::fs::copy(&binary, root.path().join("evenkeel")).expect("is writable");
-    // The script runs outside; within the root there is the binary alone. A network namespace of its own has every port free.
+    // The script runs outside; within the root there is the binary alone. Of the namespaces, the network's has every port free, and the
+    // processes' ends with the script, and all that it started.
     let script = r#"
         set -eu
         ip link set lo up
@@ -69,7 +70,7 @@ fn the_binary_runs_alone_in_an_empty_read_only_root_as_nobody() {
         inside() { chroot --userspec="$USER_IDS" "$ROOT" /evenkeel "$@"; }
         inside --version
         inside check --upstream kafka.example:9092
-        inside run --upstream 127.0.0.1:1 &
+        (exec chroot --userspec="$USER_IDS" "$ROOT" /evenkeel run --upstream 127.0.0.1:1) &
         running=$!
         for attempt in $(seq 100); do
             if inside probe 2>/dev/null; then echo "alive after $attempt"; break; fi
@@ -83,7 +84,7 @@ fn the_binary_runs_alone_in_an_empty_read_only_root_as_nobody() {
         echo "ended with $?"
     "#;
     let ran = Command::new("unshare")
-        .args(["--mount", "--net", "sh", "-c", script])
+        .args(["--mount", "--net", "--pid", "--fork", "--mount-proc", "sh", "-c", script])
         .env("ROOT", root.path())
         .env("USER_IDS", USER)
         .output()
