@@ -28,8 +28,11 @@ async fn refresh(running: &Running) {
     timeout(PATIENCE, running.views.refresher().refresh(&topics)).await.expect("in time").expect("a broker answers");
 }
 
+/// Per partition: leader and epoch.
+type Leaders = Vec<Option<(i32, i32)>>;
+
 /// What the view says of each partition, and what is true.
-fn leaders(sim: &SimCluster, running: &Running) -> (Vec<Option<(i32, i32)>>, Vec<Option<(i32, i32)>>) {
+fn leaders(sim: &SimCluster, running: &Running) -> (Leaders, Leaders) {
     let view = running.views.current();
     let seen = (0..3).map(|partition| view.leader(TopicRef::Name("t"), partition).map(|leader| (leader.node.0, leader.epoch)));
     (seen.collect(), (0..3).map(|partition| sim.control(|cluster| cluster.leader("t", partition))).collect())
