@@ -1,0 +1,189 @@
+//! From the client to its leg.
+
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::{Session, WATCH_AFTER};
+use crate::driver::inbound::Moving;
+use crate::session::{ClientEvent, RequestVerdict};
+use crate::transport;
+use crate::wire::{self, HeadLimits};
+
+impl Session {
+    fn may_read_client(&self) -> bool {
+        !self.fin && !self.waiting && self.leg_has_room()
+    }
+
+    pub(super) fn leg_has_room(&self) -> bool {
+        self.home.as_ref().is_none_or(|leg| leg.outbound.queued_bytes() < self.environment.settings.max_queued_bytes)
+    }
+
+    pub(super) fn poll_client_read(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.closing.is_some() {
+            return false;
+        }
+        if !self.may_read_client() {
+            return self.poll_leaving(cx);
+        }
+        self.paused_since = None;
+        self.leaving = None;
+        match self.from_client.poll_fill(cx, &mut self.client) {
+            Poll::Pending => {
+                if self.from_client.moving == Moving::Head {
+                    self.from_client.release();
+                }
+                false
+            }
+            Poll::Ready(Ok(0)) => {
+                self.fin = true;
+                if self.from_client.moving == Moving::Head {
+                    self.pump_requests();
+                } else {
+                    self.core.on_client(self.now, ClientEvent::Gone);
+                    self.carry_out();
+                }
+                true
+            }
+            Poll::Ready(Ok(_)) => {
+                self.now = Instant::now();
+                self.core.on_client_bytes(self.now);
+                self.pump_requests();
+                true
+            }
+            Poll::Ready(Err(_)) => {
+                self.core.on_client(self.now, ClientEvent::Gone);
+                self.carry_out();
+                true
+            }
+        }
+    }
+
+    /// Moves on what has been read from the client, as far as verdicts and room go.
+    pub(super) fn pump_requests(&mut self) {
+        while self.closing.is_none() && self.pump_request() {}
+        self.move_decided_requests();
+        let at_rest = !self.waiting && self.leg_has_room();
+        let partial = self.from_client.moving == Moving::Head && !self.from_client.undecided().is_empty();
+        if at_rest && self.fin {
+            self.core.on_client(self.now, ClientEvent::Fin);
+            self.carry_out();
+        }
+        self.partial_head_since = if at_rest && partial { Some(self.partial_head_since.unwrap_or(self.now)) } else { None };
+    }
+
+    /// One step. False: nothing more can be done with what is there.
+    fn pump_request(&mut self) -> bool {
+        match self.from_client.moving {
+            Moving::Head => self.leg_has_room() && self.pump_request_head(),
+            Moving::Relay { left } => {
+                let left = left - self.from_client.decide(left);
+                self.from_client.moving = if left == 0 { Moving::Head } else { Moving::Relay { left } };
+                if left == 0 {
+                    self.core.on_request_end();
+                    self.carry_out();
+                }
+                left == 0
+            }
+            Moving::Discard { left } => {
+                let left = left - self.from_client.discard(left);
+                self.from_client.moving = if left == 0 { Moving::Head } else { Moving::Discard { left } };
+                if left == 0 {
+                    self.core.on_request_end();
+                    self.carry_out();
+                }
+                left == 0
+            }
+            Moving::Read { total } => {
+                let Some(frame) = self.from_client.take(total) else { return false };
+                self.from_client.moving = Moving::Head;
+                self.core.on_request_frame(frame);
+                self.carry_out();
+                true
+            }
+        }
+    }
+
+    fn pump_request_head(&mut self) -> bool {
+        let limits = HeadLimits {
+            max_frame_bytes: self.environment.limits.max_request_bytes,
+            max_head_bytes: self.environment.limits.max_head_bytes,
+        };
+        let head = match wire::parse_head(self.from_client.undecided(), &limits) {
+            Ok(Some(head)) => head,
+            Ok(None) => return false,
+            Err(error) => {
+                self.core.on_bad_request(error);
+                self.carry_out();
+                return false;
+            }
+        };
+        let verdict = self.core.on_request_head(self.now, &head, &Self::surroundings(&self.environment, &self.view));
+        if matches!(verdict, RequestVerdict::Relay(_) | RequestVerdict::Read | RequestVerdict::Discard) {
+            self.environment.counting.api(head.api).requests.inc();
+        }
+        let whole = head.frame_bytes as usize;
+        match verdict {
+            RequestVerdict::Relay(_) => self.from_client.moving = Moving::Relay { left: whole },
+            RequestVerdict::Read => {
+                self.move_decided_requests();
+                self.from_client.moving = Moving::Read { total: whole };
+            }
+            RequestVerdict::Discard => {
+                self.move_decided_requests();
+                self.from_client.moving = Moving::Discard { left: whole };
+            }
+            RequestVerdict::Wait => {
+                self.waiting = true;
+                if self.core.is_full() {
+                    self.environment.counting.metrics.limit_hits.with_label_values(&["slots_per_session"]).inc();
+                }
+            }
+            RequestVerdict::Refuse => {}
+        }
+        self.carry_out();
+        !matches!(verdict, RequestVerdict::Wait | RequestVerdict::Refuse)
+    }
+
+    pub(super) fn move_decided_requests(&mut self) {
+        if let Some(bytes) = self.from_client.take_decided() {
+            self.send(bytes);
+        }
+    }
+
+    pub(super) fn send(&mut self, bytes: Bytes) {
+        if let Some(leg) = &mut self.home {
+            self.environment.counting.request_bytes.inc_by(bytes.len() as u64);
+            leg.outbound.push(bytes, self.now);
+        }
+    }
+
+    /// The client is unread; still notice that it leaves.
+    fn poll_leaving(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.fin {
+            return false;
+        }
+        let paused_since = *self.paused_since.get_or_insert_with(|| {
+            if !self.waiting {
+                self.environment.counting.metrics.limit_hits.with_label_values(&["queued_bytes"]).inc();
+            }
+            self.now
+        });
+        if self.leaving.is_none() && self.now >= paused_since + WATCH_AFTER {
+            // Without a file descriptor to spare it goes unnoticed until reading resumes.
+            self.leaving = Some(match transport::watch_peer_gone(&self.client) {
+                Some(gone) => Box::pin(gone),
+                None => Box::pin(std::future::pending()),
+            });
+        }
+        if let Some(leaving) = &mut self.leaving
+            && leaving.as_mut().poll(cx).is_ready()
+        {
+            self.leaving = Some(Box::pin(std::future::pending()));
+            self.core.on_client(self.now, ClientEvent::Leaving);
+            return true;
+        }
+        false
+    }
+}

@@ -1,0 +1,143 @@
+//! From the leg to its client.
+
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::Session;
+use crate::driver::inbound::Moving;
+use crate::driver::leg::{Leg, Socket};
+use crate::session::{LegEvent, LegId, ResponseVerdict};
+use crate::wire;
+
+impl Session {
+    pub(super) fn poll_opening(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(Leg { socket: Socket::Opening(opening), .. }) = &mut self.home else { return false };
+        let Poll::Ready(opened) = opening.as_mut().poll(cx) else { return false };
+        self.now = Instant::now();
+        let event = match opened {
+            Ok((index, socket)) => {
+                self.environment.counting.metrics.upstream_connections_open.inc();
+                if let Some(leg) = &mut self.home {
+                    leg.socket = Socket::Up(socket);
+                }
+                LegEvent::Opened(index)
+            }
+            Err(_) => {
+                self.home = None;
+                LegEvent::Failed
+            }
+        };
+        self.core.on_leg(LegId::HOME, event);
+        self.carry_out();
+        true
+    }
+
+    pub(super) fn poll_leg_read(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.closing.is_some() || self.to_client.queued_bytes() >= self.environment.settings.max_queued_bytes {
+            return false;
+        }
+        let Some(Leg { socket: Socket::Up(socket), inbound, held: false, .. }) = &mut self.home else { return false };
+        match inbound.poll_fill(cx, socket) {
+            Poll::Pending => {
+                if inbound.moving == Moving::Head {
+                    inbound.release();
+                }
+                false
+            }
+            Poll::Ready(Ok(1..)) => {
+                self.now = Instant::now();
+                self.pump_responses();
+                true
+            }
+            Poll::Ready(Ok(0) | Err(_)) => {
+                self.core.on_leg(LegId::HOME, LegEvent::Closed);
+                self.carry_out();
+                true
+            }
+        }
+    }
+
+    pub(super) fn pump_responses(&mut self) {
+        while self.closing.is_none() && self.pump_response() {}
+        self.move_decided_responses();
+    }
+
+    fn pump_response(&mut self) -> bool {
+        let Some(leg) = &mut self.home else { return false };
+        match leg.inbound.moving {
+            Moving::Head => !leg.held && self.pump_response_head(),
+            Moving::Relay { left } => {
+                let left = left - leg.inbound.decide(left);
+                leg.inbound.moving = if left == 0 { Moving::Head } else { Moving::Relay { left } };
+                if left == 0 {
+                    self.core.on_response_end(self.now);
+                    self.carry_out();
+                }
+                left == 0
+            }
+            Moving::Read { total } => {
+                let Some(frame) = leg.inbound.take(total) else { return false };
+                leg.inbound.moving = Moving::Head;
+                self.view = self.environment.cluster.view();
+                let around = Self::surroundings(&self.environment, &self.view);
+                if let Err(error) = self.core.on_response_frame(self.now, frame, &around) {
+                    self.environment.diagnosis.bad_broker(self.now, &self.broker_name(), &error.to_string());
+                }
+                self.carry_out();
+                true
+            }
+            Moving::Discard { .. } => false,
+        }
+    }
+
+    fn pump_response_head(&mut self) -> bool {
+        let Some(leg) = &mut self.home else { return false };
+        let head = match wire::parse_response_head(leg.inbound.undecided(), self.environment.limits.max_response_bytes) {
+            Ok(Some(head)) => head,
+            Ok(None) => return false,
+            Err(error) => {
+                self.environment.diagnosis.bad_broker(self.now, &self.broker_name(), &error.to_string());
+                self.core.on_bad_response();
+                self.carry_out();
+                return false;
+            }
+        };
+        let verdict = self.core.on_response_head(LegId::HOME, &head);
+        if let ResponseVerdict::Relay(answer) | ResponseVerdict::Read(answer) = verdict {
+            let latency = self.now.saturating_duration_since(answer.sent_at);
+            self.environment.counting.api(answer.api).upstream_latency.observe(latency.as_secs_f64());
+        }
+        let whole = head.frame_bytes as usize;
+        match verdict {
+            ResponseVerdict::Relay(_) => leg.inbound.moving = Moving::Relay { left: whole },
+            ResponseVerdict::Read(_) => leg.inbound.moving = Moving::Read { total: whole },
+            ResponseVerdict::HoldLeg => leg.held = true,
+            ResponseVerdict::Violation => {
+                let what = format!("a response of {whole} bytes with correlation id {} was not expected", head.correlation_id);
+                self.environment.diagnosis.bad_broker(self.now, &self.broker_name(), &what);
+            }
+        }
+        if matches!(verdict, ResponseVerdict::Read(_)) {
+            self.move_decided_responses();
+        }
+        self.carry_out();
+        matches!(verdict, ResponseVerdict::Relay(_) | ResponseVerdict::Read(_))
+    }
+
+    pub(super) fn move_decided_responses(&mut self) {
+        if let Some(bytes) = self.home.as_mut().and_then(|leg| leg.inbound.take_decided()) {
+            self.respond(bytes);
+        }
+    }
+
+    pub(super) fn respond(&mut self, bytes: Bytes) {
+        self.environment.counting.response_bytes.inc_by(bytes.len() as u64);
+        self.to_client.push(bytes, self.now);
+    }
+
+    fn broker_name(&self) -> String {
+        self.core.home_target().map_or_else(|| "unknown".to_owned(), |target| target.endpoint.to_string())
+    }
+}
