@@ -41,7 +41,7 @@ fn file(text: &str) -> tempfile::NamedTempFile {
 fn help_teaches_the_tool() {
     let help = said(&mut evenkeel(&["--help"]));
     assert_eq!(help.code, Some(0));
-    for word in ["run", "check", "probe", "19092 + 1 + N", "evenkeel run --upstream", "Exit codes"] {
+    for word in ["run", "check", "demo", "probe", "19092 + 1 + N", "evenkeel run --upstream", "Exit codes"] {
         assert!(help.out.contains(word), "{word}: {}", help.out);
     }
     for command in ["run", "check", "probe"] {
@@ -236,4 +236,17 @@ fn an_admin_port_that_is_taken_stops_the_start() {
     let (code, log) = Running::start(admin, &[]).end();
     assert_eq!(code, Some(1));
     assert!(log.contains(&format!("evenkeel: cannot listen on {admin} (admin.listen): Address already in use")), "{log}");
+}
+
+#[test]
+fn the_demo_ends_well_and_says_so_for_machines() {
+    let demo = said(&mut evenkeel(&["demo", "--seconds", "1", "--rate", "500", "--json"]));
+    assert_eq!(demo.code, Some(0), "{} {}", demo.out, demo.err);
+    let summary: serde_json::Value = serde_json::from_str(&demo.out).expect("is one JSON object");
+    assert_eq!(summary["ok"], true, "{summary}");
+    assert!(summary["consumed"].as_u64().is_some_and(|records| records >= 400), "{summary}");
+    assert_eq!(summary["consumed"], summary["acknowledged"], "{summary}");
+    assert!(summary["request_bytes"].as_u64().is_some_and(|bytes| bytes > 10_000), "it went through the proxy: {summary}");
+    assert_eq!(summary["addresses_leaked"].as_array().map(Vec::len), Some(0), "{summary}");
+    assert!(demo.err.is_empty(), "{}", demo.err);
 }

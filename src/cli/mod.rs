@@ -4,6 +4,7 @@
 //! Deliberately absent: anything that another part could do; commands only put parts together.
 
 mod check;
+mod demo;
 mod logging;
 mod probe;
 mod run;
@@ -55,6 +56,9 @@ through Evenkeel.";
 
 const EXAMPLES: &str = "\
 Examples:
+  See it work, without a cluster:
+    evenkeel demo
+
   Before a cluster, for the clients on this machine (bootstrap.servers=127.0.0.1:19092):
     evenkeel run --upstream kafka-0.example:9092,kafka-1.example:9092
 
@@ -77,6 +81,8 @@ enum Command {
     Run(run::Args),
     /// Say what is wrong with a configuration, or which ports it would open; with --live, also what the cluster says
     Check(check::Args),
+    /// Show the proxy at work before a simulated cluster of three brokers; needs nothing else
+    Demo(demo::Args),
     /// Ask a running Evenkeel whether it is alive, or ready, through its admin port
     Probe(probe::Args),
 }
@@ -89,6 +95,7 @@ pub fn main() -> ExitCode {
     match &cli.command {
         Command::Run(args) => run::main(args, of_command),
         Command::Check(args) => check::main(args, of_command),
+        Command::Demo(args) => demo::main(args),
         Command::Probe(args) => probe::main(args),
     }
     .into()
