@@ -1,0 +1,3 @@
+module evenkeel.test/clients/franz-go
+
+go 1.21

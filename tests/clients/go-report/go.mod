@@ -1,0 +1,3 @@
+module evenkeel.test/clients/report
+
+go 1.21
