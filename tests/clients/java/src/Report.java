@@ -31,6 +31,7 @@ final class Report {
         PrintStream original = System.err;
         OutputStream lines = new OutputStream() {
             private final StringBuilder line = new StringBuilder();
+            private boolean wanted = true;
 
             @Override
             public synchronized void write(int b) {
@@ -41,7 +42,11 @@ final class Report {
                 Matcher m = dialling.matcher(line);
                 if (m.find()) {
                     dialled.add(m.group(1));
-                } else if (line.indexOf(" DEBUG ") < 0) {
+                }
+                if (line.indexOf("[") == 0) {
+                    wanted = line.indexOf(" DEBUG ") < 0;
+                }
+                if (wanted) {
                     original.println(line);
                 }
                 line.setLength(0);
