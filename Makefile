@@ -1,0 +1,23 @@
+# What people and the build server run. The tests install what they need under target/ and say so.
+
+.PHONY: test check conformance demo
+
+# Formatting, lints, the arrows between modules.
+check:
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	cargo test --lib --tests -- arrows
+
+# Everything that fits a build: all tests, a real cluster of each Kafka version, every real client once.
+test:
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	cargo test
+
+# Every real client against every Kafka version.
+conformance:
+	EVENKEEL_CONFORMANCE=full cargo test --test conformance
+
+# Three simulated brokers, the proxy before them, a producer and a consumer.
+demo:
+	cargo run --release -- demo

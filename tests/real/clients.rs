@@ -1,0 +1,127 @@
+//! The real clients: which there are, how each is built, what each library lacks, and running one.
+//!
+//! Invariant: a client runs in a bounded time, watched from outside.
+//! Not here: the scenario; each program under `tests/clients/` carries it out in its own language.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use super::guard::{Guarded, Launch, tail};
+use super::install;
+use super::outcome::Outcome;
+use super::sockets::SocketWatch;
+
+const CLIENT_TIME_MAX: Duration = Duration::from_secs(180);
+const SAMPLE_EVERY: Duration = Duration::from_millis(20);
+
+enum Program {
+    Go { dir: &'static str, modfile: &'static str },
+    Java { version: &'static str },
+    Python { script: &'static str },
+    Node { dir: &'static str },
+}
+
+pub struct Client {
+    pub name: &'static str,
+    program: Program,
+    /// The steps that the library has no means for.
+    pub lacks: &'static [&'static str],
+}
+
+const NO_IDEMPOTENCE: &[&str] = &[
+    "produce_none_idempotent",
+    "produce_gzip_idempotent",
+    "produce_snappy_idempotent",
+    "produce_lz4_idempotent",
+    "produce_zstd_idempotent",
+    "transaction",
+];
+const GZIP_AND_SNAPPY_ONLY: &[&str] = &["produce_lz4", "produce_lz4_idempotent", "produce_zstd", "produce_zstd_idempotent"];
+
+pub const CLIENTS: [Client; 9] = [
+    Client { name: "franz-go-1.15.4", program: Program::Go { dir: "franz-go", modfile: "go-1.15.4.mod" }, lacks: &[] },
+    Client { name: "franz-go-1.17.0", program: Program::Go { dir: "franz-go", modfile: "go-1.17.0.mod" }, lacks: &[] },
+    Client { name: "sarama-1.61.1", program: Program::Go { dir: "sarama", modfile: "go.mod" }, lacks: &[] },
+    Client { name: "kafka-go-0.4.51", program: Program::Go { dir: "kafka-go", modfile: "go.mod" }, lacks: NO_IDEMPOTENCE },
+    Client { name: "java-2.8.2", program: Program::Java { version: "2.8.2" }, lacks: &[] },
+    Client { name: "java-4.4.0", program: Program::Java { version: "4.4.0" }, lacks: &[] },
+    Client { name: "librdkafka-2.16.0", program: Program::Python { script: "librdkafka.py" }, lacks: &[] },
+    Client { name: "aiokafka-0.14.0", program: Program::Python { script: "aiokafka_client.py" }, lacks: &[] },
+    Client { name: "kafkajs-2.2.4", program: Program::Node { dir: "kafkajs" }, lacks: GZIP_AND_SNAPPY_ONLY },
+];
+
+/// What one run brought, from the program and from outside.
+pub struct Run {
+    pub outcome: Outcome,
+    pub remote_ports: BTreeSet<u16>,
+    /// Why it is no good, whatever the steps say.
+    pub trouble: Option<String>,
+    pub took: Duration,
+}
+
+impl Client {
+    /// Builds it where that is needed: the command up to the bootstrap servers.
+    pub fn install(&self) -> Result<Vec<OsString>> {
+        let sources = install::root().join("tests/clients");
+        let built = install::target().join("clients");
+        Ok(match self.program {
+            Program::Go { dir, modfile } => vec![install::go_program(&sources.join(dir), modfile, &built.join(self.name))?.into()],
+            Program::Java { version } => {
+                let jars = install::jars(&sources.join("java/pom.xml"), version, &built.join(self.name).join("lib"))?;
+                let classes = install::java_classes(&sources.join("java/src"), &jars, &built.join(self.name).join("classes"))?;
+                let class_path = std::env::join_paths([classes, jars.join("*")])?;
+                let mut command = ["java", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp"].map(OsString::from).to_vec();
+                command.extend([class_path, "Conformance".into()]);
+                command
+            }
+            Program::Python { script } => {
+                let interpreter = install::python(&sources.join("python/requirements.txt"), &built.join("python"))?;
+                vec![interpreter.into(), "-B".into(), sources.join("python").join(script).into()]
+            }
+            Program::Node { dir } => vec!["node".into(), install::node_program(&sources.join(dir), &built.join(self.name))?.into()],
+        })
+    }
+
+    /// Runs it against the bootstrap servers; what it prints is kept under `logs`.
+    pub fn run(&self, bootstrap: &str, logs: &Path) -> Result<Run> {
+        let mut command = self.install()?;
+        command.extend([bootstrap, "--out", "json"].map(OsString::from));
+        let stdout = logs.join(format!("{}.out", self.name));
+        let stderr = logs.join(format!("{}.err", self.name));
+        let started = Instant::now();
+        let mut process =
+            Guarded::start(&Launch { name: self.name.to_owned(), command, nice: 0, stdout: stdout.clone(), stderr: stderr.clone() })?;
+        let mut watch = SocketWatch::default();
+        while process.ended()?.is_none() && started.elapsed() < CLIENT_TIME_MAX {
+            watch.sample(&process.pids());
+            sleep(SAMPLE_EVERY);
+        }
+        let took = started.elapsed();
+        let trouble = match process.ended()? {
+            Some(status) if status.success() => None,
+            Some(status) => Some(format!("it ended with {status}")),
+            None => Some(format!("it was not done after {CLIENT_TIME_MAX:?}")),
+        };
+        process.kill();
+        if watch.remote_ports.is_empty() {
+            bail!(
+                "{}: no connection seen in {} samples, so the watch was blind\n{}",
+                self.name,
+                watch.samples,
+                tail(&stderr, 20, |_| true)
+            );
+        }
+        let trouble = trouble.map(|trouble| format!("{trouble}\n{}", tail(&stderr, 20, |_| true)));
+        Ok(Run { outcome: Outcome::parse(&fs::read_to_string(&stdout)?), remote_ports: watch.remote_ports, trouble, took })
+    }
+}
+
+pub fn by_name(name: &str) -> Option<&'static Client> {
+    CLIENTS.iter().find(|client| client.name == name)
+}
