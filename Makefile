@@ -6,7 +6,7 @@
 check:
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
-	cargo test --lib --tests -- arrows
+	cargo test --test arrows
 
 # Everything that fits a build: all tests, a real cluster of each Kafka version, every real client once.
 test:

@@ -59,6 +59,10 @@ impl Guarded {
     pub fn start(launch: &Launch) -> Result<Self> {
         let mut command = Command::new("nice");
         command.args(["-n", &launch.nice.to_string(), "sh", "-c", GUARD, "sh"]).args(&launch.command);
+        // Settings meant for the tests, or for a proxy of the caller's own, are not for these processes.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("EVENKEEL_")) {
+            command.env_remove(name);
+        }
         command.stdin(Stdio::piped()).process_group(0);
         command.stdout(create(&launch.stdout)?);
         if launch.stderr == launch.stdout {

@@ -15,6 +15,7 @@ use super::guard::{Guarded, Launch, tail};
 use super::ports;
 
 const NODE_IDS: u16 = 10;
+const OVERFLOW_PORTS: u16 = 100;
 const START_TIME_MAX: Duration = Duration::from_secs(30);
 const STOP_TIME_MAX: Duration = Duration::from_secs(40);
 
@@ -28,9 +29,9 @@ pub struct Proxy {
 impl Proxy {
     /// Starts it, and returns when it says that it is ready.
     pub fn start(binary: &str, upstream: &str, log: &Path) -> Result<Self> {
-        // The bootstrap port, one for each node id, and the admin port.
-        let first_port = ports::consecutive(NODE_IDS + 2)?;
-        let admin_port = first_port + NODE_IDS + 1;
+        // The admin port, the bootstrap port, one for each node id, and the overflow range behind them.
+        let admin_port = ports::consecutive(2 + NODE_IDS + OVERFLOW_PORTS)?;
+        let first_port = admin_port + 1;
         let listen = format!("127.0.0.1:{first_port}");
         let admin = format!("127.0.0.1:{admin_port}");
         let node_ids = format!("0-{}", NODE_IDS - 1);
