@@ -17,7 +17,7 @@ use super::kafka::REQUEST_MARK;
 /// (API key, name) → version → client ids.
 pub type ApiVersions = BTreeMap<(u64, String), BTreeMap<u64, BTreeSet<String>>>;
 
-/// Reads request logs; brokers' own requests among each other are left out.
+/// Reads request logs; brokers' own requests among each other are left out, by their client ids.
 pub fn read(logs: &[&Path]) -> Result<ApiVersions> {
     let mut seen = ApiVersions::new();
     for log in logs {
@@ -31,12 +31,9 @@ pub fn read(logs: &[&Path]) -> Result<ApiVersions> {
             else {
                 continue;
             };
-            let client = header["clientId"].as_str().unwrap_or("(none)");
-            if client.starts_with("broker-") {
-                continue;
-            }
-            // Some clients add a number to the id that they were given.
-            let client = client.strip_prefix("conformance-").unwrap_or(client);
+            let client = header["clientId"].as_str().unwrap_or_default();
+            let client = if client == "evenkeel" { Some(client) } else { client.strip_prefix("conformance-") };
+            let Some(client) = client else { continue };
             seen.entry((key, name.to_owned())).or_default().entry(version).or_default().insert(client.to_owned());
         }
     }
