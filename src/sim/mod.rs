@@ -31,9 +31,13 @@ pub mod cluster;
 pub mod code;
 pub mod control;
 pub mod fault;
+#[cfg(test)]
+mod fault_tests;
 pub mod fetch_session;
 pub mod frame;
 pub mod group;
+#[cfg(test)]
+mod group_tests;
 pub mod image;
 pub mod inspect;
 pub mod load;

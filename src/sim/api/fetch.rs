@@ -221,3 +221,117 @@ fn respond(cluster: &Cluster, call: &Call, session_id: i32, reads: Vec<(FetchKey
     }
     call.reply(&response)
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
+
+    use super::*;
+    use crate::sim::bench::{Bench, Made};
+
+    fn bench() -> Bench {
+        let mut bench = Bench::new();
+        // Each partition is led by broker 0.
+        bench.cluster.create_assigned_topic("t", vec![vec![0, 1], vec![0, 1]]);
+        bench
+    }
+
+    fn request(offsets: &[(i32, i64)]) -> FetchRequest {
+        let partitions = offsets.iter().map(|(index, offset)| {
+            let partition = FetchPartition::default().with_partition(*index).with_fetch_offset(*offset);
+            partition.with_current_leader_epoch(-1).with_partition_max_bytes(1 << 20)
+        });
+        let topic = FetchTopic::default().with_topic(topic_name("t")).with_partitions(partitions.collect());
+        let request = FetchRequest::default().with_max_bytes(1 << 20).with_min_bytes(1).with_session_epoch(-1);
+        if offsets.is_empty() { request } else { request.with_topics(vec![topic]) }
+    }
+
+    fn parts(response: &FetchResponse) -> Vec<(i32, i16, bool)> {
+        let partitions = response.responses.iter().flat_map(|topic| &topic.partitions);
+        partitions
+            .map(|part| (part.partition_index, part.error_code, part.records.as_ref().is_some_and(|records| !records.is_empty())))
+            .collect()
+    }
+
+    #[test]
+    fn a_long_poll_waits_for_bytes_and_holds_up_nobody_else() {
+        let mut bench = bench();
+        let (waiting, other) = (bench.connect(0), bench.connect(0));
+        bench.send(waiting, 11, &request(&[(0, 0)]).with_max_wait_ms(500));
+        bench.pass(Duration::from_millis(499));
+        assert!(bench.answer::<FetchRequest>(waiting, 11).is_none());
+        bench.produce(other, "t", 0, Made::plain(1));
+        let answer = bench.answer::<FetchRequest>(waiting, 11).expect("records end the wait");
+        assert_eq!(parts(&answer), [(0, code::NONE, true)]);
+
+        bench.send(waiting, 11, &request(&[(0, 1)]).with_max_wait_ms(500));
+        bench.pass(Duration::from_millis(500));
+        let answer = bench.answer::<FetchRequest>(waiting, 11).expect("time ends the wait");
+        assert_eq!(parts(&answer), [(0, code::NONE, false)]);
+    }
+
+    #[test]
+    fn a_move_ends_the_wait_with_6_and_a_hint_from_version_16() {
+        let mut bench = bench();
+        let conn = bench.connect(0);
+        let mut by_id = request(&[(0, 0)]).with_max_wait_ms(500);
+        by_id.topics[0].topic = topic_name("");
+        by_id.topics[0].topic_id = bench.cluster.image().topics["t"].id;
+        bench.send(conn, 16, &by_id);
+        bench.cluster.move_leader("t", 0, 1);
+        let answer = bench.answer::<FetchRequest>(conn, 16).expect("the move ends the wait");
+        assert_eq!(parts(&answer), [(0, code::NOT_LEADER_OR_FOLLOWER, false)]);
+        assert_eq!(answer.responses[0].partitions[0].current_leader.leader_id.0, 1);
+        assert_eq!(answer.node_endpoints.len(), 1);
+    }
+
+    #[test]
+    fn epochs_fence_both_ways() {
+        let mut bench = bench();
+        bench.cluster.move_leader("t", 0, 1);
+        let conn = bench.connect(1);
+        for (epoch, error_code) in [(0, code::FENCED_LEADER_EPOCH), (1, code::NONE), (2, code::UNKNOWN_LEADER_EPOCH)] {
+            let mut asked = request(&[(0, 0)]);
+            asked.topics[0].partitions[0].current_leader_epoch = epoch;
+            assert_eq!(parts(&bench.ask(conn, 11, &asked)), [(0, error_code, false)]);
+        }
+    }
+
+    #[test]
+    fn a_session_leaves_out_what_did_not_change() {
+        let mut bench = bench();
+        let conn = bench.connect(0);
+        let opened = bench.ask(conn, 11, &request(&[(0, 0), (1, 0)]).with_session_epoch(0));
+        let session = opened.session_id;
+        assert_ne!(session, 0);
+        assert_eq!(parts(&opened).len(), 2);
+        let next = |epoch: i32, asked: FetchRequest| asked.with_session_id(session).with_session_epoch(epoch);
+        assert_eq!(parts(&bench.ask(conn, 11, &next(1, request(&[])))), []);
+        bench.produce(conn, "t", 1, Made::plain(1));
+        assert_eq!(parts(&bench.ask(conn, 11, &next(2, request(&[])))), [(1, code::NONE, true)]);
+        assert_eq!(parts(&bench.ask(conn, 11, &next(3, request(&[(1, 1)])))), []);
+        assert_eq!(bench.ask(conn, 11, &next(3, request(&[]))).error_code, code::INVALID_FETCH_SESSION_EPOCH);
+
+        let forgotten = ForgottenTopic::default().with_topic(topic_name("t")).with_partitions(vec![0]);
+        bench.ask(conn, 11, &next(4, request(&[])).with_forgotten_topics_data(vec![forgotten]));
+        bench.cluster.move_leader("t", 0, 1);
+        assert_eq!(parts(&bench.ask(conn, 11, &next(5, request(&[])))), []);
+
+        bench.cluster.restart_broker(0);
+        let conn = bench.connect(0);
+        assert_eq!(bench.ask(conn, 11, &next(6, request(&[]))).error_code, code::FETCH_SESSION_ID_NOT_FOUND);
+    }
+
+    #[test]
+    fn sizes_bound_an_answer_but_never_to_nothing() {
+        let mut bench = bench();
+        let conn = bench.connect(0);
+        for _ in 0..3 {
+            bench.produce(conn, "t", 0, Made::plain(1));
+            bench.produce(conn, "t", 1, Made::plain(1));
+        }
+        let answer = bench.ask(conn, 11, &request(&[(0, 0), (1, 0)]).with_max_bytes(1));
+        assert_eq!(parts(&answer), [(0, code::NONE, true), (1, code::NONE, false)]);
+        assert_eq!(parts(&bench.ask(conn, 11, &request(&[(0, 4)]))), [(0, code::OFFSET_OUT_OF_RANGE, false)]);
+    }
+}
