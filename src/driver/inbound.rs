@@ -67,6 +67,12 @@ impl Inbound {
         self.buffer.get(self.decided..).unwrap_or_default()
     }
 
+    /// Of what has not been decided on, up to `count` bytes, to be changed in place.
+    pub fn undecided_mut(&mut self, count: usize) -> &mut [u8] {
+        let end = self.buffer.len().min(self.decided + count);
+        self.buffer.get_mut(self.decided..end).unwrap_or_default()
+    }
+
     /// The next `count` bytes, or as many as are there, go the way of those decided on before. Returns how many.
     pub fn decide(&mut self, count: usize) -> usize {
         let count = count.min(self.buffer.len() - self.decided);

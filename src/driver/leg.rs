@@ -7,6 +7,7 @@ use tokio::net::TcpStream;
 use super::inbound::Inbound;
 use super::outbound::Outbound;
 use crate::transport::ConnectError;
+use crate::wire::EndpointSkimmer;
 
 pub type Opening = Pin<Box<dyn Future<Output = Result<(usize, TcpStream), Option<ConnectError>>> + Send>>;
 
@@ -19,12 +20,14 @@ pub struct Leg {
     pub socket: Socket,
     pub inbound: Inbound,
     pub outbound: Outbound,
+    /// What the response that is being relayed passes through.
+    pub skimmer: Option<EndpointSkimmer>,
     /// The core said `HoldLeg`: unread until it says otherwise.
     pub held: bool,
 }
 
 impl Leg {
     pub fn new(opening: Opening, outbound: Outbound) -> Leg {
-        Leg { socket: Socket::Opening(opening), inbound: Inbound::new(), outbound, held: false }
+        Leg { socket: Socket::Opening(opening), inbound: Inbound::new(), outbound, skimmer: None, held: false }
     }
 }

@@ -471,3 +471,34 @@ async fn passing_metadata_is_learned_with_its_real_addresses() {
     let [Observation::Metadata(news)] = &observed[..] else { panic!("{observed:?}") };
     assert_eq!((news.source, &*news.brokers[0].endpoint.host), (Source::Passing, "real.example"));
 }
+
+#[tokio::test]
+async fn a_large_share_fetch_streams_and_tells_no_real_address() {
+    use kafka_protocol::messages::share_fetch_response::{NodeEndpoint, PartitionData, ShareFetchableTopicResponse};
+    use kafka_protocol::messages::{BrokerId, ShareFetchResponse};
+    use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+
+    let rig = Rig::new().await;
+    let (mut client, _session) = rig.client().await;
+    let endpoint = NodeEndpoint::default().with_node_id(BrokerId(5)).with_host(StrBytes::from_static_str("real.example")).with_port(9092);
+    for records in [1_000, 3 * MIB] {
+        // ShareFetch v1; whatever it asks.
+        client.write_all(&frame(&[0, 78, 0, 1, 0, 0, 0, 8, 0xff, 0xff, 0, 0])).await.unwrap();
+        let mut broker = rig.broker_side().await;
+        read(&mut broker, 16).await;
+        let mut body = BytesMut::new();
+        body.put_slice(&[0, 0, 0, 8, 0]);
+        let partition = PartitionData::default().with_records(Some(vec![b'x'; records].into()));
+        let topic = ShareFetchableTopicResponse::default().with_partitions(vec![partition]);
+        let sent = ShareFetchResponse::default().with_responses(vec![topic]).with_node_endpoints(vec![endpoint.clone()]);
+        sent.encode(&mut body, 1).unwrap();
+        broker.write_all(&frame(&body)).await.unwrap();
+        let length = read(&mut client, 4).await;
+        let answer = read(&mut client, u32::from_be_bytes(length.try_into().unwrap()) as usize).await;
+        assert!(!answer.windows(12).any(|window| window == b"real.example"), "{records} bytes of records");
+        let got = ShareFetchResponse::decode(&mut Bytes::from(answer).slice(5..), 1).unwrap();
+        assert_eq!(got.responses[0].partitions[0].records, sent.responses[0].partitions[0].records);
+        drop(broker);
+        client = rig.client().await.0;
+    }
+}

@@ -121,7 +121,7 @@ impl Gate {
                 let max = self.max_connections;
                 self.refused(
                     "max_connections",
-                    || tracing::warn!(%peer, max, "a connection was closed at once: limits.max_connections is reached"),
+                    || tracing::warn!(%peer, max, "a connection was closed at once: limits.connections is reached"),
                 );
             }
         }

@@ -36,6 +36,8 @@ pub enum RequestVerdict {
 pub enum ResponseVerdict {
     /// Its bytes go to the client as they come; `on_response_end` when the last one has been moved.
     Relay(Answer),
+    /// As `Relay`, through a `wire::EndpointSkimmer`, which takes out the brokers' addresses behind its records.
+    Skim(Answer),
     /// It is to be read whole and handed to `on_response_frame`.
     Read(Answer),
     /// Leave it where it is, and the leg unread, until `Action::ResumeLeg`; then ask again.
@@ -48,6 +50,7 @@ pub enum ResponseVerdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
     pub api: ApiKey,
+    pub version: i16,
     pub sent_at: Instant,
 }
 

@@ -106,19 +106,28 @@ struct TagsLeft {
     strike: bool,
 }
 
+fn layout(api: ApiKey, version: i16) -> Option<&'static [Field]> {
+    match (api, version) {
+        (ApiKey::FETCH, 16..=18) => Some(&FETCH),
+        (ApiKey::SHARE_FETCH, 0) => Some(&SHARE_FETCH_0),
+        (ApiKey::SHARE_FETCH, 1..=2) => Some(&SHARE_FETCH),
+        _ => None,
+    }
+}
+
 impl EndpointSkimmer {
     /// For a frame of that size (length prefix included). `None`: this version has no addresses behind its records, or its layout is
     /// not known.
     pub fn new(api: ApiKey, version: i16, frame_bytes: u32) -> Option<EndpointSkimmer> {
-        let fields: &'static [Field] = match (api, version) {
-            (ApiKey::FETCH, 16..=18) => &FETCH,
-            (ApiKey::SHARE_FETCH, 0) => &SHARE_FETCH_0,
-            (ApiKey::SHARE_FETCH, 1..=2) => &SHARE_FETCH,
-            _ => return None,
-        };
+        let fields = layout(api, version)?;
         let mut levels = [Level { fields: &[], next: 0, more: 0 }; DEEPEST];
         levels[0].fields = fields;
         Some(EndpointSkimmer { frame_bytes, position: 0, levels, depth: 1, step: Step::Field, struck: false })
+    }
+
+    /// Whether there is a skimmer for this version.
+    pub fn knows(api: ApiKey, version: i16) -> bool {
+        layout(api, version).is_some()
     }
 
     /// Whether addresses have been taken out.

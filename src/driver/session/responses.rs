@@ -9,7 +9,7 @@ use super::Session;
 use crate::driver::inbound::Moving;
 use crate::driver::leg::{Leg, Socket};
 use crate::session::{LegEvent, LegId, ResponseVerdict};
-use crate::wire;
+use crate::wire::{self, EndpointSkimmer};
 
 impl Session {
     pub(super) fn poll_opening(&mut self, cx: &mut Context<'_>) -> bool {
@@ -69,9 +69,18 @@ impl Session {
         match leg.inbound.moving {
             Moving::Head => !leg.held && self.pump_response_head(),
             Moving::Relay { left } => {
+                if let Some(skimmer) = &mut leg.skimmer
+                    && let Err(error) = skimmer.advance(leg.inbound.undecided_mut(left))
+                {
+                    self.environment.diagnosis.bad_broker(self.now, &self.broker_name(), &error.to_string());
+                    self.core.on_bad_response();
+                    self.carry_out();
+                    return false;
+                }
                 let left = left - leg.inbound.decide(left);
                 leg.inbound.moving = if left == 0 { Moving::Head } else { Moving::Relay { left } };
                 if left == 0 {
+                    leg.skimmer = None;
                     self.core.on_response_end(self.now);
                     self.carry_out();
                 }
@@ -105,13 +114,17 @@ impl Session {
             }
         };
         let verdict = self.core.on_response_head(LegId::HOME, &head);
-        if let ResponseVerdict::Relay(answer) | ResponseVerdict::Read(answer) = verdict {
+        if let ResponseVerdict::Relay(answer) | ResponseVerdict::Skim(answer) | ResponseVerdict::Read(answer) = verdict {
             let latency = self.now.saturating_duration_since(answer.sent_at);
             self.environment.counting.api(answer.api).upstream_latency.observe(latency.as_secs_f64());
         }
         let whole = head.frame_bytes as usize;
         match verdict {
             ResponseVerdict::Relay(_) => leg.inbound.moving = Moving::Relay { left: whole },
+            ResponseVerdict::Skim(answer) => {
+                leg.skimmer = EndpointSkimmer::new(answer.api, answer.version, head.frame_bytes);
+                leg.inbound.moving = Moving::Relay { left: whole };
+            }
             ResponseVerdict::Read(_) => leg.inbound.moving = Moving::Read { total: whole },
             ResponseVerdict::HoldLeg => leg.held = true,
             ResponseVerdict::Violation => {
@@ -123,7 +136,7 @@ impl Session {
             self.move_decided_responses();
         }
         self.carry_out();
-        matches!(verdict, ResponseVerdict::Relay(_) | ResponseVerdict::Read(_))
+        !matches!(verdict, ResponseVerdict::HoldLeg | ResponseVerdict::Violation)
     }
 
     pub(super) fn move_decided_responses(&mut self) {

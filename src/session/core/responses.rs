@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{Core, Surroundings, Waiting};
 use crate::rewrite::{self, Context};
 use crate::session::{Action, Answer, CloseReason, LegId, ResponseVerdict};
-use crate::wire::ResponseHead;
+use crate::wire::{self, ResponseHead};
 
 impl Core {
     /// A response's head is there. After `Relay` the driver moves the frame and says `on_response_end`; after `Read` it says
@@ -23,8 +23,14 @@ impl Core {
         if head.frame_bytes > self.limits.max_response_bytes {
             return self.violation();
         }
-        let answer = Answer { api: slot.api, sent_at: slot.sent_at };
+        let answer = Answer { api: slot.api, version: slot.version, sent_at: slot.sent_at };
         if rewrite::concerns(slot.api, slot.version) {
+            // A small one keeps its hints, rewritten; for a large one, memory is worth more than hints.
+            let is_large = head.frame_bytes > self.limits.max_parked_bytes;
+            if is_large && wire::EndpointSkimmer::knows(slot.api, slot.version) && self.order.begin(id) {
+                self.home.receiving = true;
+                return ResponseVerdict::Skim(answer);
+            }
             if head.frame_bytes > self.limits.max_rewrite_bytes {
                 return self.violation();
             }
