@@ -56,7 +56,7 @@ pub fn go_program(dir: &Path, modfile: &str, executable: &Path) -> Result<PathBu
     if !executable.exists() {
         say(&format!("building: the Go client {}", name(executable)));
     }
-    let mut command = tool("go", "Go, 1.21 or newer,", "the clients franz-go, sarama and kafka-go")?;
+    let mut command = tool("go", "Go, 1.26 or newer (older ones fetch it),", "the clients franz-go, sarama and kafka-go")?;
     command
         .current_dir(dir)
         .args(["build", "-mod=readonly", "-trimpath"])
