@@ -70,6 +70,11 @@ impl ProducerStates {
         if header.base_sequence == expected { Verdict::Append } else { Verdict::Refuse(code::OUT_OF_ORDER_SEQUENCE) }
     }
 
+    /// Whether any batch of this producer's epoch is known.
+    pub fn has_batches(&self, producer_id: i64) -> bool {
+        self.producers.get(&producer_id).is_some_and(|entry| !entry.batches.is_empty())
+    }
+
     /// Takes note of a batch that was appended (its header carries its offset).
     pub fn apply(&mut self, header: &BatchHeader) {
         self.applied_to = header.last_offset() + 1;

@@ -47,6 +47,8 @@ struct State {
     listeners: BTreeMap<i32, Listener>,
     peers: HashMap<ConnId, Peer>,
     first_port: Option<u16>,
+    /// Brokers whose next request is cut off behind so many bytes.
+    cuts: BTreeMap<i32, usize>,
 }
 
 struct Listener {
@@ -77,7 +79,7 @@ impl SimCluster {
 
     /// Starts a prepared cluster; with `first_port`, broker N listens on `first_port` + N.
     pub async fn start_with(cluster: Cluster, first_port: Option<u16>) -> io::Result<SimCluster> {
-        let state = State { cluster, listeners: BTreeMap::new(), peers: HashMap::new(), first_port };
+        let state = State { cluster, listeners: BTreeMap::new(), peers: HashMap::new(), first_port, cuts: BTreeMap::new() };
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
             moved: Notify::new(),
@@ -113,6 +115,12 @@ impl SimCluster {
         self.shared.carry_out(&mut state);
         state.peers.values().for_each(|peer| peer.flow.changed.notify_one());
         answer
+    }
+
+    /// The next request to a broker, on whichever connection, is read for `bytes` bytes (its length prefix included, and no more than it
+    /// has); then the connection closes. Nothing of it is applied.
+    pub fn cut_next_request(&self, broker: i32, bytes: usize) {
+        self.shared.lock().cuts.insert(broker, bytes.max(1));
     }
 
     /// Ends everything.
@@ -201,6 +209,16 @@ impl Shared {
     }
 }
 
+impl State {
+    fn takes_cut(&mut self, broker: i32, arrived: usize) -> bool {
+        let is_due = self.cuts.get(&broker).is_some_and(|bytes| arrived >= *bytes);
+        if is_due {
+            self.cuts.remove(&broker);
+        }
+        is_due
+    }
+}
+
 impl Listener {
     fn reserve(port: u16, address_generation: u64) -> io::Result<Listener> {
         let reserved = bind(port)?;
@@ -276,16 +294,16 @@ fn open(shared: &Arc<Shared>, broker: i32, stream: TcpStream) {
     let flow = Arc::new(Flow::default());
     let closed = shared.ended.child_token();
     state.peers.insert(conn, Peer { answers, flow: flow.clone(), closed: closed.clone() });
-    tokio::spawn(read(shared.clone(), conn, reader, flow.clone(), closed.clone()));
+    tokio::spawn(read(shared.clone(), (broker, conn), reader, flow.clone(), closed.clone()));
     tokio::spawn(write(writer, to_write, flow, closed));
 }
 
-async fn read(shared: Arc<Shared>, conn: ConnId, mut socket: OwnedReadHalf, flow: Arc<Flow>, closed: CancellationToken) {
+async fn read(shared: Arc<Shared>, (broker, conn): (i32, ConnId), mut socket: OwnedReadHalf, flow: Arc<Flow>, closed: CancellationToken) {
     let mut buffer = BytesMut::new();
     loop {
         let frame = tokio::select! {
             () = closed.cancelled() => return,
-            frame = next_frame(&shared, conn, &mut socket, &mut buffer, &flow) => frame,
+            frame = next_frame(&shared, (broker, conn), &mut socket, &mut buffer, &flow) => frame,
         };
         let mut state = shared.lock();
         match frame {
@@ -304,12 +322,21 @@ async fn read(shared: Arc<Shared>, conn: ConnId, mut socket: OwnedReadHalf, flow
 }
 
 /// The next whole frame; `None` at the end of the stream, or at a length that no broker takes.
-async fn next_frame(shared: &Shared, conn: ConnId, socket: &mut OwnedReadHalf, buffer: &mut BytesMut, flow: &Flow) -> Option<Bytes> {
+async fn next_frame(
+    shared: &Shared,
+    (broker, conn): (i32, ConnId),
+    socket: &mut OwnedReadHalf,
+    buffer: &mut BytesMut,
+    flow: &Flow,
+) -> Option<Bytes> {
     loop {
         let wants_more = flow.queued.load(Ordering::Relaxed) < QUEUED_ANSWERS && shared.lock().cluster.wants_read(conn);
         if !wants_more {
             flow.changed.notified().await;
             continue;
+        }
+        if shared.lock().takes_cut(broker, buffer.len()) {
+            return None;
         }
         if let Some(length) = buffer.first_chunk::<4>().map(|length| i32::from_be_bytes(*length)) {
             let length = usize::try_from(length).ok().filter(|length| *length <= MAX_FRAME_BYTES)?;
@@ -393,6 +420,18 @@ mod tests {
         assert_ne!(sim.address(1).expect("an address").port(), port);
         metadata(&mut connect(&sim, 1).await?).await?;
         sim.shutdown().await;
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_cut_off_closes_its_connection_and_the_next_one_is_whole() -> io::Result<()> {
+        let sim = SimCluster::start(ClusterOptions::default()).await?;
+        let mut stream = connect(&sim, 0).await?;
+        metadata(&mut stream).await?;
+        sim.cut_next_request(0, 6);
+        assert!(metadata(&mut stream).await.is_err());
+        metadata(&mut connect(&sim, 0).await?).await?;
+        assert_eq!(sim.control(|cluster| cluster.requests_of(0, 3)), 2);
         Ok(())
     }
 

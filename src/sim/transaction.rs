@@ -317,6 +317,12 @@ mod tests {
         let made = Made { producer_id: identity.producer_id, epoch: identity.epoch, sequence: 0, count: 1, transactional: true };
         let response = bench.ask(conn, 12, &Bench::produce_request("t", 0, -1, made));
         assert_eq!(response.responses[0].partition_responses[0].error_code, code::NONE);
+        // While it is open, the producer writes nothing else there.
+        let outside = Made { sequence: 1, transactional: false, ..made };
+        assert_eq!(bench.produce(conn, "t", 0, outside).error_code, code::INVALID_TXN_STATE);
+        let late = Made { sequence: 4, ..made };
+        let response = bench.ask(conn, 12, &Bench::produce_request("t", 1, -1, late));
+        assert_eq!(response.responses[0].partition_responses[0].error_code, code::OUT_OF_ORDER_SEQUENCE);
     }
 
     #[test]

@@ -79,3 +79,38 @@ fn find(
     };
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+
+    use super::super::topic_name;
+    use super::*;
+    use crate::sim::bench::{Bench, Made};
+
+    #[test]
+    fn each_kind_of_offset_is_found_under_the_current_epoch_only() {
+        let mut bench = Bench::new();
+        bench.cluster.create_topic("t", 1);
+        let conn = bench.connect(0);
+        // Two batches of three records, at 1,000 to 1,002 ms each.
+        bench.produce(conn, "t", 0, Made::plain(3));
+        bench.produce(conn, "t", 0, Made::plain(3));
+        bench.cluster.move_leader("t", 0, 1);
+        let conn = bench.connect(1);
+        let mut find = |timestamp: i64, epoch: i32| {
+            let partition = ListOffsetsPartition::default().with_timestamp(timestamp).with_current_leader_epoch(epoch);
+            let topic = ListOffsetsTopic::default().with_name(topic_name("t")).with_partitions(vec![partition]);
+            let response = bench.ask(conn, 7, &ListOffsetsRequest::default().with_topics(vec![topic]));
+            let part = &response.topics[0].partitions[0];
+            (part.error_code, part.offset, part.timestamp)
+        };
+        assert_eq!(find(EARLIEST, 1), (code::NONE, 0, -1));
+        assert_eq!(find(LATEST, 1), (code::NONE, 6, -1));
+        assert_eq!(find(1_001, -1), (code::NONE, 1, 1_001));
+        assert_eq!(find(LARGEST_TIMESTAMP, -1), (code::NONE, 2, 1_002));
+        assert_eq!(find(5_000, -1), (code::NONE, -1, -1));
+        assert_eq!(find(LATEST, 0).0, code::FENCED_LEADER_EPOCH);
+        assert_eq!(find(LATEST, 2).0, code::UNKNOWN_LEADER_EPOCH);
+    }
+}

@@ -169,6 +169,15 @@ fn try_append(cluster: &mut Cluster, call: &Call, part: &mut Appended, records: 
         Verdict::Duplicate { base_offset } => base_offset,
         Verdict::Refuse(error_code) => return Err(error_code),
         Verdict::Append => {
+            let is_open = partition.log.ongoing_since(header.producer_id).is_some();
+            if !header.is_transactional() && is_open {
+                return Err(code::INVALID_TXN_STATE);
+            }
+            let is_first_known = !is_open && !partition.producers_at(call.broker).has_batches(header.producer_id);
+            if header.is_transactional() && call.version >= 12 && is_first_known && header.base_sequence != 0 {
+                // The second transaction protocol expects 0 where nothing is known (KIP-890).
+                return Err(code::OUT_OF_ORDER_SEQUENCE);
+            }
             if header.is_transactional() {
                 // From version 12 on, producing is what adds a partition to its transaction (KIP-890).
                 let may_add = call.version >= 12;
