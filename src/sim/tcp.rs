@@ -54,7 +54,7 @@ struct State {
 struct Listener {
     address_generation: u64,
     /// Bound and never listening: the port stays ours while the broker refuses connections.
-    reserved: Socket,
+    _reserved: Socket,
     port: u16,
     accepting: Option<CancellationToken>,
 }
@@ -223,7 +223,7 @@ impl Listener {
     fn reserve(port: u16, address_generation: u64) -> io::Result<Listener> {
         let reserved = bind(port)?;
         let address = reserved.local_addr()?.as_socket().ok_or_else(|| io::Error::other("not an IP socket"))?;
-        Ok(Listener { address_generation, reserved, port: address.port(), accepting: None })
+        Ok(Listener { address_generation, _reserved: reserved, port: address.port(), accepting: None })
     }
 
     fn listen(&self) -> io::Result<std::net::TcpListener> {
@@ -244,7 +244,6 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         self.stop();
-        let _ = self.reserved.shutdown(std::net::Shutdown::Both);
     }
 }
 

@@ -31,7 +31,11 @@ impl Api for Metadata {
             Some(asked) => {
                 let may_create = cluster.options.auto_create_topics && (call.version < 4 || request.allow_auto_topic_creation);
                 for topic in asked {
-                    response.topics.push(describe(cluster, &image, topic, may_create));
+                    let mut described = describe(cluster, &image, topic, may_create);
+                    if call.version >= 12 && described.error_code == code::UNKNOWN_TOPIC_ID {
+                        described.name = None;
+                    }
+                    response.topics.push(described);
                 }
             }
         }
