@@ -8,7 +8,7 @@ use super::document::{Document, Override, found};
 use super::problem::Problems;
 use super::reader::{Reader, duration, within};
 use super::{Config, Log, LogFormat, address, ports};
-use crate::cluster::Endpoint;
+use crate::cluster::{Endpoint, LearnLimits};
 use crate::rewrite::UnknownApis;
 use crate::{discovery, driver, listeners, session, transport};
 
@@ -43,6 +43,7 @@ fn build(reader: &mut Reader<'_>) -> Option<Config> {
     let admin = reader.read("admin.listen", address::listen_or_none).flatten();
     let max_connections = reader.count("limits.connections");
     let session = session_limits(reader);
+    let view = view_limits(reader);
     let driver = driver::Settings {
         max_queued_bytes: reader.size_usize("limits.queued_bytes"),
         handshake_timeout: reader.duration("timeouts.handshake"),
@@ -76,7 +77,7 @@ fn build(reader: &mut Reader<'_>) -> Option<Config> {
         overflow: ports.overflow,
         max_connections: max_connections?,
     };
-    Some(Config { listeners, discovery, transport, session, driver, unknown_apis, admin, drain_timeout, worker_threads, log })
+    Some(Config { listeners, discovery, transport, session, view, driver, unknown_apis, admin, drain_timeout, worker_threads, log })
 }
 
 fn listeners(reader: &mut Reader<'_>) -> Option<(SocketAddr, Arc<str>)> {
@@ -118,6 +119,16 @@ fn session_limits(reader: &mut Reader<'_>) -> session::Limits {
         reader.reject("limits.rewrite_bytes", at, "larger than limits.response_bytes: such a response would never get so far");
     }
     limits
+}
+
+fn view_limits(reader: &mut Reader<'_>) -> LearnLimits {
+    LearnLimits {
+        max_brokers: reader.count("limits.view_brokers").unwrap_or(1),
+        max_topics: reader.count("limits.view_topics").unwrap_or(1),
+        max_partitions: reader.count("limits.view_partitions").unwrap_or(1),
+        max_coordinators: reader.count("limits.view_coordinators").unwrap_or(1),
+        ..LearnLimits::default()
+    }
 }
 
 fn discovery(reader: &mut Reader<'_>, bootstrap: Vec<Endpoint>) -> discovery::Settings {

@@ -22,6 +22,7 @@ pub use document::Override;
 pub use keys::{KEYS, Key, Kind};
 pub use problem::{Problem, Problems};
 
+use crate::cluster::LearnLimits;
 use crate::rewrite::UnknownApis;
 use crate::{discovery, driver, listeners, session, transport};
 
@@ -35,6 +36,7 @@ pub struct Config {
     pub discovery: discovery::Settings,
     pub transport: transport::Settings,
     pub session: session::Limits,
+    pub view: LearnLimits,
     pub driver: driver::Settings,
     pub unknown_apis: UnknownApis,
     /// `None`: no admin port.

@@ -10,16 +10,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::requests::{AskError, Ranges, ask_metadata, ask_versions};
 use super::{Settings, Views};
 use crate::cluster::{ApiVersionsObservation, Endpoint, MetadataObservation, NodeId, Observation, Refused};
-use crate::transport::{ConnectError, Connection, Connector};
+use crate::transport::{ConnectError, Connection, Connector, staggered};
 
-/// A candidate that says nothing holds up the next one no longer than this.
-const HEAD_START: Duration = Duration::from_millis(300);
 /// Listed brokers that one flight asks, before it turns to the bootstrap addresses.
 const BROKERS_MAX: usize = 4;
 const BOOTSTRAP_MAX: usize = 12;
@@ -90,27 +87,17 @@ enum Candidate {
 /// # Errors
 /// Every candidate's, if none answered.
 pub(super) async fn fly(settings: &Settings, connector: &Connector, views: &Views, kept: Option<Line>) -> Result<Line, Vec<AttemptError>> {
-    let mut candidates = candidates(settings, views, kept).into_iter();
-    let mut attempts = JoinSet::new();
+    let attempts = candidates(settings, views, kept)
+        .into_iter()
+        .map(|candidate| attempt(candidate, connector.clone(), views.clone(), settings.request_timeout));
     let mut failures = Vec::new();
-    loop {
-        if let Some(candidate) = candidates.next() {
-            attempts.spawn(attempt(candidate, connector.clone(), views.clone(), settings.request_timeout));
-        } else if attempts.is_empty() {
-            return Err(failures);
+    let line = staggered(attempts, |failure| {
+        if let AttemptError::Connect(failure) = &failure {
+            views.metrics().upstream_connect_failures.with_label_values(&[failure.reason()]).inc();
         }
-        let ended = if candidates.len() == 0 {
-            attempts.join_next().await
-        } else {
-            timeout(HEAD_START, attempts.join_next()).await.unwrap_or(None)
-        };
-        match ended {
-            Some(Ok(Ok(line))) => return Ok(line),
-            Some(Ok(Err(failure))) => failures.push(failure),
-            Some(Err(join)) => tracing::error!(error = %join, "asking a broker ended in an unforeseen way"),
-            None => {}
-        }
-    }
+        failures.push(failure);
+    });
+    line.await.ok_or(failures)
 }
 
 fn candidates(settings: &Settings, views: &Views, kept: Option<Line>) -> Vec<Candidate> {

@@ -6,10 +6,10 @@ use tokio::net::TcpStream;
 
 use super::inbound::Inbound;
 use super::outbound::Outbound;
-use crate::transport::ConnectError;
 use crate::wire::EndpointSkimmer;
 
-pub type Opening = Pin<Box<dyn Future<Output = Result<(usize, TcpStream), Option<ConnectError>>> + Send>>;
+/// The index of the target that answered, and the connection; `None`: none did.
+pub type Opening = Pin<Box<dyn Future<Output = Option<(usize, TcpStream)>> + Send>>;
 
 pub enum Socket {
     Opening(Opening),

@@ -11,7 +11,6 @@ mod counting;
 mod diagnosis;
 mod inbound;
 mod leg;
-mod opening;
 mod outbound;
 mod session;
 mod signals;

@@ -22,7 +22,6 @@ use self::access::Access;
 use self::sessions::Sessions;
 use self::status::ProxyStatus;
 use crate::admin::{self, Admin};
-use crate::cluster::LearnLimits;
 use crate::config::Config;
 use crate::discovery::{self, Views};
 use crate::driver::{Counting, Diagnosis, Environment};
@@ -66,7 +65,7 @@ pub async fn run_with(
     let addresses = Started { bootstrap: bound.bootstrap(), admin: admin.as_ref().and_then(|admin| admin.local_addr().ok()) };
 
     let connector = Connector::new(config.transport.clone());
-    let views = Views::new(LearnLimits::default(), metrics.clone());
+    let views = Views::new(config.view, metrics.clone());
     let (drain, draining) = watch::channel(false);
     let ports = bound.ports().clone();
     let environment = Arc::new(Environment {

@@ -8,14 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
-use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Connection, Settings, prepare};
+use super::{Connection, Settings, prepare, staggered};
 use crate::cluster::Endpoint;
 
-/// An address that stays silent holds up the next one no longer than this.
-const HEAD_START: Duration = Duration::from_millis(300);
 /// Of the addresses that a name has.
 const ADDRESSES_MAX: usize = 16;
 
@@ -110,29 +107,8 @@ async fn first_of(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
     if let [only] = addresses[..] {
         return connect_one(only).await;
     }
-    let mut attempts = JoinSet::new();
     let mut last_error = io::Error::from(io::ErrorKind::NotFound);
-    let mut addresses = addresses.into_iter();
-    loop {
-        match addresses.next() {
-            Some(address) => {
-                attempts.spawn(connect_one(address));
-            }
-            None if attempts.is_empty() => return Err(last_error),
-            None => {}
-        }
-        let ended = if addresses.len() == 0 {
-            attempts.join_next().await
-        } else {
-            tokio::time::timeout(HEAD_START, attempts.join_next()).await.unwrap_or(None)
-        };
-        match ended {
-            Some(Ok(Ok(stream))) => return Ok(stream),
-            Some(Ok(Err(error))) => last_error = error,
-            Some(Err(join)) => last_error = io::Error::other(join),
-            None => {}
-        }
-    }
+    staggered(addresses.into_iter().map(connect_one), |error| last_error = error).await.ok_or(last_error)
 }
 
 async fn connect_one(address: SocketAddr) -> io::Result<TcpStream> {
@@ -144,6 +120,7 @@ async fn connect_one(address: SocketAddr) -> io::Result<TcpStream> {
 mod tests {
     use tokio::net::TcpListener;
 
+    use super::super::stagger::HEAD_START;
     use super::*;
 
     fn connector(connect_timeout: Duration) -> Connector {

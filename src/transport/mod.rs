@@ -6,12 +6,14 @@
 mod connect;
 mod peer_gone;
 mod socket;
+mod stagger;
 
 use std::time::Duration;
 
 pub use connect::{ConnectError, Connector};
 pub use peer_gone::watch_peer_gone;
 pub use socket::prepare;
+pub use stagger::staggered;
 
 /// A connection, as sessions and discovery use it. One type for now; TLS makes it an enum of streams.
 pub type Connection = tokio::net::TcpStream;

@@ -2,9 +2,9 @@
 
 use super::{Session, close_leg};
 use crate::driver::leg::Leg;
-use crate::driver::opening::connect_first;
 use crate::driver::outbound::Outbound;
 use crate::session::{Action, CloseReason, Target};
+use crate::transport::{ConnectError, staggered};
 
 impl Session {
     /// Carries out the core's actions, behind everything that has been decided on before.
@@ -52,13 +52,16 @@ impl Session {
         let environment = self.environment.clone();
         let opening = async move {
             let metrics = &environment.counting.metrics;
-            let endpoints = targets.into_iter().map(|target| target.endpoint).collect();
-            let opened = connect_first(environment.connector.clone(), endpoints, |error| {
+            let attempts = targets.into_iter().enumerate().map(|(index, target)| {
+                let connector = environment.connector.clone();
+                async move { connector.connect(&target.endpoint).await.map(|socket| (index, socket)) }
+            });
+            let opened = staggered(attempts, |error: ConnectError| {
                 tracing::debug!(%error, "broker not reached");
                 metrics.upstream_connect_failures.with_label_values(&[error.reason()]).inc();
             })
             .await;
-            if opened.is_ok() {
+            if opened.is_some() {
                 metrics.upstream_connects.inc();
             }
             opened

@@ -17,14 +17,14 @@ impl Session {
         let Poll::Ready(opened) = opening.as_mut().poll(cx) else { return false };
         self.now = Instant::now();
         let event = match opened {
-            Ok((index, socket)) => {
+            Some((index, socket)) => {
                 self.environment.counting.metrics.upstream_connections_open.inc();
                 if let Some(leg) = &mut self.home {
                     leg.socket = Socket::Up(socket);
                 }
                 LegEvent::Opened(index)
             }
-            Err(_) => {
+            None => {
                 self.home = None;
                 LegEvent::Failed
             }
