@@ -29,10 +29,10 @@ impl Diagnosis {
     }
 
     /// Says what a refused client's bytes look like and what to look at.
-    pub fn bad_client(&self, now: Instant, peer: SocketAddr, port: u16, refusal: Refusal) {
+    pub fn bad_client(&self, now: Instant, peer: SocketAddr, port: u16, client_id: &str, refusal: Refusal) {
         if let Some(left_out) = self.permit(now) {
             let hint = hint(refusal);
-            tracing::warn!(%peer, port, kind = refusal.kind(), similar_left_out = left_out, "closed a client: {refusal}{hint}");
+            tracing::warn!(%peer, port, client_id, kind = refusal.kind(), similar_left_out = left_out, "closed a client: {refusal}{hint}");
         }
     }
 

@@ -502,3 +502,40 @@ async fn a_large_share_fetch_streams_and_tells_no_real_address() {
         client = rig.client().await.0;
     }
 }
+
+#[tokio::test]
+async fn a_response_over_a_limit_closes_the_client_and_is_counted() {
+    let narrow = |environment: &mut Environment| {
+        let limits = Arc::make_mut(&mut environment.limits);
+        (limits.max_rewrite_bytes, limits.max_response_bytes) = (2_000, 3_000);
+    };
+    // Metadata v0 is rewritten, Heartbeat is not.
+    for (request, bytes, limit) in
+        [(frame(&[0, 3, 0, 0, 0, 0, 0, 1, 0xff, 0xff]), 2_100, "rewrite_bytes"), (request(1, 0), 3_100, "response_bytes")]
+    {
+        let rig = Rig::with(narrow).await;
+        let (mut client, session) = rig.client().await;
+        client.write_all(&request).await.unwrap();
+        let mut broker = rig.broker_side().await;
+        broker.write_all(&response(1, bytes)).await.unwrap();
+        assert_eq!(read_to_end(&mut client).await, b"", "{limit}");
+        drop((client, broker));
+        assert_eq!(ends(session).await, CloseReason::ResponseTooLarge(limit));
+        assert_eq!(rig.count(&rig.environment.counting.metrics.limit_hits, limit), 1);
+    }
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_on_both_sides_but_not_one_that_waits() {
+    let rig = Rig::with(|environment| environment.settings.idle_timeout = Duration::from_millis(300)).await;
+    let (mut client, session) = rig.client().await;
+    client.write_all(&request(1, 0)).await.unwrap();
+    let mut broker = rig.broker_side().await;
+    read(&mut broker, request(1, 0).len()).await;
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    broker.write_all(&response(1, 9)).await.unwrap();
+    assert!(read_to_end(&mut client).await == response(1, 9), "the answer, and then the end");
+    assert_eq!(read_to_end(&mut broker).await, b"");
+    drop((client, broker));
+    assert_eq!(ends(session).await, CloseReason::Idle);
+}

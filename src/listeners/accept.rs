@@ -117,7 +117,7 @@ impl Gate {
             }
             Err(_) => {
                 drop(stream);
-                self.metrics.limit_hits.with_label_values(&["max_connections"]).inc();
+                self.metrics.limit_hits.with_label_values(&["connections"]).inc();
                 let max = self.max_connections;
                 self.refused(
                     "max_connections",

@@ -119,12 +119,24 @@ pub enum CloseReason {
     NoView,
     /// The broker now lives elsewhere, and this client has logged in at the old place.
     BrokerMoved,
-    /// A response that answers nothing, does not parse, or is over a limit.
+    /// A response that answers nothing, or does not parse.
     UpstreamViolation,
+    /// A response over a limit, named as in the configuration.
+    ResponseTooLarge(&'static str),
     Drained,
 }
 
 impl CloseReason {
+    /// The limit in the configuration that was reached, by its name there.
+    pub fn limit(self) -> Option<&'static str> {
+        match self {
+            CloseReason::ResponseTooLarge(limit) => Some(limit),
+            CloseReason::Refused(Refusal::Head(HeadError::FrameTooLarge { .. })) => Some("request_bytes"),
+            CloseReason::Refused(Refusal::Head(HeadError::HeadTooLarge { .. })) => Some("head_bytes"),
+            _ => None,
+        }
+    }
+
     /// A metric's label.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -140,6 +152,7 @@ impl CloseReason {
             CloseReason::NoView => "no_view",
             CloseReason::BrokerMoved => "broker_moved",
             CloseReason::UpstreamViolation => "upstream_violation",
+            CloseReason::ResponseTooLarge(_) => "response_too_large",
             CloseReason::Drained => "drained",
         }
     }

@@ -38,9 +38,12 @@ impl Session {
                 Action::Refresh => self.environment.cluster.refresh(),
                 Action::Rewrote(api) => self.environment.counting.metrics.rewrites.with_label_values(&[api.name()]).inc(),
                 Action::Close(reason) => {
+                    if let Some(limit) = reason.limit() {
+                        self.environment.counting.metrics.limit_hits.with_label_values(&[limit]).inc();
+                    }
                     if let CloseReason::Refused(refusal) = reason {
                         self.environment.counting.metrics.bad_clients.with_label_values(&[refusal.kind()]).inc();
-                        self.environment.diagnosis.bad_client(self.now, self.peer, self.local_port, refusal);
+                        self.environment.diagnosis.bad_client(self.now, self.peer, self.local_port, &self.client_id, refusal);
                     }
                     self.closing = Some(reason);
                 }

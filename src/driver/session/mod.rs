@@ -44,7 +44,7 @@ pub async fn run(environment: Arc<Environment>, accepted: Accepted) -> CloseReas
     let mut session = Session::new(environment.clone(), accepted);
     let reason = std::future::poll_fn(|cx| session.poll(cx)).await;
     session.count_in_flight(0);
-    tracing::debug!(reason = reason.as_str(), client = session.software_name(), "session ends");
+    tracing::debug!(reason = reason.as_str(), client_id = session.client_id, software = session.software_name(), "session ends");
     session.close(reason).await;
     metrics.sessions_open.dec();
     metrics.sessions_closed.with_label_values(&[reason.as_str()]).inc();
@@ -66,6 +66,8 @@ struct Session {
     now: Instant,
     peer: SocketAddr,
     local_port: u16,
+    /// As the first request said, for the operator's eyes; empty until then.
+    client_id: String,
     fin: bool,
     /// The core said `Wait`.
     waiting: bool,
@@ -97,6 +99,7 @@ impl Session {
             now,
             peer: accepted.peer,
             local_port: accepted.local_port,
+            client_id: String::new(),
             fin: false,
             waiting: false,
             paused_since: None,

@@ -9,7 +9,10 @@ use super::{Session, WATCH_AFTER};
 use crate::driver::inbound::Moving;
 use crate::session::{ClientEvent, RequestVerdict};
 use crate::transport;
-use crate::wire::{self, HeadLimits};
+use crate::wire::{self, Head, HeadLimits};
+
+/// Of a client id, so much is remembered for the log.
+const MAX_CLIENT_ID_BYTES: usize = 128;
 
 impl Session {
     fn may_read_client(&self) -> bool {
@@ -119,6 +122,7 @@ impl Session {
                 return false;
             }
         };
+        self.note_client_id(&head);
         let verdict = self.core.on_request_head(self.now, &head, &Self::surroundings(&self.environment, &self.view));
         if matches!(verdict, RequestVerdict::Relay(_) | RequestVerdict::Read | RequestVerdict::Discard) {
             self.environment.counting.api(head.api).requests.inc();
@@ -144,6 +148,13 @@ impl Session {
         }
         self.carry_out();
         !matches!(verdict, RequestVerdict::Wait | RequestVerdict::Refuse)
+    }
+
+    fn note_client_id(&mut self, head: &Head) {
+        let Some(span) = head.client_id.filter(|_| self.client_id.is_empty()) else { return };
+        let bytes = self.from_client.undecided().get(span.start as usize..span.end as usize).unwrap_or_default();
+        let shown = bytes.get(..MAX_CLIENT_ID_BYTES).unwrap_or(bytes);
+        self.client_id = String::from_utf8_lossy(shown).into_owned();
     }
 
     pub(super) fn move_decided_requests(&mut self) {

@@ -73,7 +73,7 @@ impl Session {
                     && let Err(error) = skimmer.advance(leg.inbound.undecided_mut(left))
                 {
                     self.environment.diagnosis.bad_broker(self.now, &self.broker_name(), &error.to_string());
-                    self.core.on_bad_response();
+                    self.core.on_bad_response(None);
                     self.carry_out();
                     return false;
                 }
@@ -108,7 +108,7 @@ impl Session {
             Ok(None) => return false,
             Err(error) => {
                 self.environment.diagnosis.bad_broker(self.now, &self.broker_name(), &error.to_string());
-                self.core.on_bad_response();
+                self.core.on_bad_response(Some(error));
                 self.carry_out();
                 return false;
             }
@@ -128,7 +128,8 @@ impl Session {
             ResponseVerdict::Read(_) => leg.inbound.moving = Moving::Read { total: whole },
             ResponseVerdict::HoldLeg => leg.held = true,
             ResponseVerdict::Violation => {
-                let what = format!("a response of {whole} bytes with correlation id {} was not expected", head.correlation_id);
+                let what =
+                    format!("a response of {whole} bytes with correlation id {} is too large or was not expected", head.correlation_id);
                 self.environment.diagnosis.bad_broker(self.now, &self.broker_name(), &what);
             }
         }

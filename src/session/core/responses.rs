@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{Core, Surroundings, Waiting};
 use crate::rewrite::{self, Context};
 use crate::session::{Action, Answer, CloseReason, LegId, ResponseVerdict};
-use crate::wire::{self, ResponseHead};
+use crate::wire::{self, HeadError, ResponseHead};
 
 impl Core {
     /// A response's head is there. After `Relay` the driver moves the frame and says `on_response_end`; after `Read` it says
@@ -21,7 +21,7 @@ impl Core {
             return self.violation();
         };
         if head.frame_bytes > self.limits.max_response_bytes {
-            return self.violation();
+            return self.too_large("response_bytes");
         }
         let answer = Answer { api: slot.api, version: slot.version, sent_at: slot.sent_at };
         if rewrite::concerns(slot.api, slot.version) {
@@ -32,7 +32,7 @@ impl Core {
                 return ResponseVerdict::Skim(answer);
             }
             if head.frame_bytes > self.limits.max_rewrite_bytes {
-                return self.violation();
+                return self.too_large("rewrite_bytes");
             }
             self.home.receiving = true;
             return ResponseVerdict::Read(answer);
@@ -93,9 +93,17 @@ impl Core {
         Ok(())
     }
 
-    /// The broker's bytes are no response.
-    pub fn on_bad_response(&mut self) {
-        self.close(CloseReason::UpstreamViolation);
+    /// The broker's bytes are no response, or none that is let in.
+    pub fn on_bad_response(&mut self, error: Option<HeadError>) {
+        self.close(match error {
+            Some(HeadError::FrameTooLarge { .. }) => CloseReason::ResponseTooLarge("response_bytes"),
+            _ => CloseReason::UpstreamViolation,
+        });
+    }
+
+    fn too_large(&mut self, limit: &'static str) -> ResponseVerdict {
+        self.close(CloseReason::ResponseTooLarge(limit));
+        ResponseVerdict::Violation
     }
 
     fn violation(&mut self) -> ResponseVerdict {
