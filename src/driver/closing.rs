@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::outbound::Outbound;
 
 /// How long the peer may take to read what is queued for it.
-pub const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+pub const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the peer may take to close its side.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 /// How much of what it still sends is read and dropped.

@@ -15,6 +15,8 @@ use tokio::io::AsyncRead;
 /// A session's first read, and an idle one's.
 const MIN_READ_BYTES: usize = 4 * 1024;
 const MAX_READ_BYTES: usize = 256 * 1024;
+/// Pieces up to this size are copied rather than split off.
+const COPY_MAX_BYTES: usize = MIN_READ_BYTES / 2;
 
 /// Where in the stream of frames we are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,8 +87,13 @@ impl Inbound {
         if self.decided == 0 {
             return None;
         }
-        let bytes = self.buffer.split_to(self.decided).freeze();
-        self.decided = 0;
+        let decided = std::mem::take(&mut self.decided);
+        if decided > COPY_MAX_BYTES {
+            return Some(self.buffer.split_to(decided).freeze());
+        }
+        // Split off, a few bytes would keep a whole read buffer alive, and the next read would need another one.
+        let bytes = Bytes::copy_from_slice(self.buffer.get(..decided).unwrap_or_default());
+        self.buffer.advance(decided);
         Some(bytes)
     }
 

@@ -539,3 +539,100 @@ async fn an_idle_connection_is_closed_on_both_sides_but_not_one_that_waits() {
     drop((client, broker));
     assert_eq!(ends(session).await, CloseReason::Idle);
 }
+
+#[tokio::test]
+async fn a_pipelining_client_whose_writes_end_within_a_head_is_not_stuck() {
+    let rig = Rig::with(|environment| environment.settings.handshake_timeout = Duration::from_millis(400)).await;
+    let (mut client, session) = rig.client().await;
+    let all: Vec<u8> = (0..20).flat_map(|n| request(n, 0)).collect();
+    let one = request(0, 0).len();
+    let mut at = 0;
+    for n in 0..15 {
+        let to = n * one + 6;
+        if client.write_all(&all[at..to]).await.is_err() {
+            break;
+        }
+        at = to;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(!session.is_finished(), "closed after {n} steps: {:?}", ends(session).await);
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_moved_while_a_request_was_in_flight_is_followed_afterwards() {
+    let rig = Rig::new().await;
+    let (mut client, _session) = rig.client().await;
+    client.write_all(&request(1, 0)).await.unwrap();
+    let mut old = rig.broker_side().await;
+    read(&mut old, request(1, 0).len()).await;
+    let elsewhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    *rig.cluster.view.lock().unwrap() = view_of(&[(1, elsewhere.local_addr().unwrap().port())]);
+    rig.cluster.generations.send(2).unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    old.write_all(&response(1, 9)).await.unwrap();
+    read(&mut client, response(1, 9).len()).await;
+    client.write_all(&request(2, 0)).await.unwrap();
+    timeout(Duration::from_secs(2), elsewhere.accept()).await.expect("the next request goes to the new place").unwrap();
+}
+
+#[tokio::test]
+async fn small_reads_do_not_pin_a_read_buffer_each() {
+    let rss = || -> usize {
+        let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+        statm.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 4096
+    };
+    // A leg that stays opening: a listener whose backlog is full.
+    let silent = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    silent.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    silent.listen(0).unwrap();
+    let address = silent.local_addr().unwrap().as_socket().unwrap();
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        held.push(tokio::spawn(TcpStream::connect(address)));
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let rig = Rig::new().await;
+    *rig.cluster.view.lock().unwrap() = view_of(&[(1, address.port())]);
+    let (mut client, _session) = rig.client().await;
+    client.set_nodelay(true).unwrap();
+    let large = request(1, MIB);
+    let before = rss();
+    let begun = Instant::now();
+    client.write_all(&large[..64]).await.unwrap();
+    let mut sent = 64;
+    while sent < 60_000 && begun.elapsed() < Duration::from_secs(4) {
+        client.write_all(&large[sent..sent + 1]).await.unwrap();
+        sent += 1;
+        for _ in 0..3 {
+            tokio::task::yield_now().await;
+        }
+    }
+    let grown = rss().saturating_sub(before);
+    assert!(grown < 4 * MIB, "{sent} bytes cost {grown} bytes");
+}
+
+#[tokio::test]
+async fn what_was_answered_before_the_broker_closed_waits_for_a_client_that_pauses() {
+    let rig = Rig::new().await;
+    socket2::SockRef::from(&rig.front).set_send_buffer_size(32 * 1024).unwrap();
+    socket2::SockRef::from(&rig.front).set_recv_buffer_size(32 * 1024).unwrap();
+    let (mut client, session) = rig.client().await;
+    socket2::SockRef::from(&client).set_recv_buffer_size(16 * 1024).unwrap();
+    client.write_all(&request(1, 0)).await.unwrap();
+    let mut broker = rig.broker_side().await;
+    read(&mut broker, request(1, 0).len()).await;
+    let whole = response(1, 250 * 1024);
+    let sent = whole.clone();
+    let writing = tokio::spawn(async move {
+        broker.write_all(&sent).await.unwrap();
+        broker.shutdown().await.unwrap();
+        broker
+    });
+    // The application handles a batch for eight seconds and does not read meanwhile.
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    let mut got = Vec::new();
+    let _ = timeout(Duration::from_secs(20), client.read_to_end(&mut got)).await.unwrap();
+    assert_eq!(got.len(), whole.len());
+    drop(writing);
+    drop(session);
+}

@@ -435,6 +435,8 @@ struct Model {
 impl Model {
     fn request(&mut self, head: Head, rewritten: bool) {
         let verdict = self.bench.request(&head);
+        // As the driver does: legs are closed and opened before the request's bytes are moved.
+        self.carry_out();
         let answered = head.produce.is_none_or(|produce| produce.acks != 0);
         match verdict {
             RequestVerdict::Relay(_) => {

@@ -117,9 +117,10 @@ impl Session {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         self.now = Instant::now();
+        // Once per wake-up, not per pass: each look takes locks that all sessions share.
+        while self.poll_signals(cx) {}
         loop {
-            let mut progress = self.poll_signals(cx);
-            progress |= self.poll_opening(cx);
+            let mut progress = self.poll_opening(cx);
             progress |= self.poll_client_read(cx);
             progress |= self.poll_leg_read(cx);
             progress |= self.poll_writes(cx);

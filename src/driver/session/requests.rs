@@ -127,6 +127,7 @@ impl Session {
         if matches!(verdict, RequestVerdict::Relay(_) | RequestVerdict::Read | RequestVerdict::Discard) {
             self.environment.counting.api(head.api).requests.inc();
         }
+        self.partial_head_since = None;
         let whole = head.frame_bytes as usize;
         match verdict {
             RequestVerdict::Relay(_) => self.from_client.moving = Moving::Relay { left: whole },

@@ -77,15 +77,20 @@ impl Core {
             self.waiting = None;
             self.actions.push_back(Action::Resume);
         }
+        self.may_have_moved = true;
         self.follow_broker(around);
         self.settle();
     }
 
     /// The port's broker lives elsewhere now: the next request opens a leg to its new place, unless something is unresolved.
-    fn follow_broker(&mut self, around: &Surroundings<'_>) {
+    pub(super) fn follow_broker(&mut self, around: &Surroundings<'_>) {
         let (Port::Node(node), Some(target)) = (self.port, self.home.target()) else { return };
         let moved = around.view.brokers.get(&node).is_some_and(|broker| broker.endpoint != target.endpoint);
-        if !moved || self.closed || self.request_under_way || !self.order.is_empty() {
+        if !moved {
+            self.may_have_moved = false;
+            return;
+        }
+        if self.closed || self.request_under_way || !self.order.is_empty() {
             return;
         }
         if self.logged_in {

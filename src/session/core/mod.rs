@@ -78,6 +78,8 @@ pub struct Core {
     seen_request: bool,
     /// The client has logged in on its leg: another broker would not know it.
     logged_in: bool,
+    /// The view has changed, and since then the home leg was not found to be where its broker is.
+    may_have_moved: bool,
     leaving_since: Option<Instant>,
     fin: bool,
     draining: bool,
@@ -108,6 +110,7 @@ impl Core {
             last_activity: now,
             seen_request: false,
             logged_in: false,
+            may_have_moved: false,
             leaving_since: None,
             fin: false,
             draining: false,

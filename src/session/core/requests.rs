@@ -39,6 +39,13 @@ impl Core {
             self.request_under_way = true;
             return RequestVerdict::Discard;
         }
+        // What was unresolved when the view changed may be resolved by now.
+        if self.may_have_moved {
+            self.follow_broker(around);
+            if self.closed {
+                return RequestVerdict::Wait;
+            }
+        }
         if self.home.is_down() && !self.open_home(now, around) {
             return RequestVerdict::Wait;
         }
@@ -62,6 +69,8 @@ impl Core {
     /// Bytes of the client have arrived.
     pub fn on_client_bytes(&mut self, now: Instant) {
         self.last_activity = now;
+        // What it sent before it left still moves: the time for that begins anew.
+        self.leaving_since = None;
     }
 
     /// The client's bytes are no request.
