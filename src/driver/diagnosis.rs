@@ -10,12 +10,20 @@ use crate::wire::{HeadError, Stranger};
 /// At most one line in this time; those left out are counted in the next.
 const QUIET: Duration = Duration::from_secs(1);
 
+/// Clients' lines and brokers' have a rate each, so that a port scan hides no broker's fault.
 #[derive(Debug, Default)]
 pub struct Diagnosis {
+    of_clients: Rate,
+    of_brokers: Rate,
+}
+
+/// When the last line was, and how many have been left out since.
+#[derive(Debug, Default)]
+struct Rate {
     state: Mutex<(Option<Instant>, u64)>,
 }
 
-impl Diagnosis {
+impl Rate {
     /// How many lines were left out since the last one, if it is time for one.
     fn permit(&self, now: Instant) -> Option<u64> {
         let mut state = self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -27,10 +35,12 @@ impl Diagnosis {
         *last = Some(now);
         Some(std::mem::take(left_out))
     }
+}
 
+impl Diagnosis {
     /// Says what a refused client's bytes look like and what to look at.
     pub fn bad_client(&self, now: Instant, peer: SocketAddr, port: u16, client_id: &str, refusal: Refusal) {
-        if let Some(left_out) = self.permit(now) {
+        if let Some(left_out) = self.of_clients.permit(now) {
             let hint = hint(refusal);
             tracing::warn!(%peer, port, client_id, kind = refusal.kind(), similar_left_out = left_out, "closed a client: {refusal}{hint}");
         }
@@ -38,7 +48,7 @@ impl Diagnosis {
 
     /// Says what is wrong with what a broker answered.
     pub fn bad_broker(&self, now: Instant, broker: &str, what: &str) {
-        if let Some(left_out) = self.permit(now) {
+        if let Some(left_out) = self.of_brokers.permit(now) {
             tracing::warn!(broker, similar_left_out = left_out, "closed a client because of a broker's answer: {what}");
         }
     }
@@ -59,7 +69,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_bad_clients_costs_one_line_a_second() {
-        let diagnosis = Diagnosis::default();
+        let diagnosis = Rate::default();
         let start = Instant::now();
         assert_eq!(diagnosis.permit(start), Some(0));
         for n in 1..100 {

@@ -6,7 +6,7 @@ use tokio::net::TcpStream;
 
 use super::inbound::Inbound;
 use super::outbound::Outbound;
-use crate::wire::EndpointSkimmer;
+use crate::wire::{ApiKey, EndpointSkimmer};
 
 /// The index of the target that answered, and the connection; `None`: none did.
 pub type Opening = Pin<Box<dyn Future<Output = Option<(usize, TcpStream)>> + Send>>;
@@ -21,7 +21,7 @@ pub struct Leg {
     pub inbound: Inbound,
     pub outbound: Outbound,
     /// What the response that is being relayed passes through.
-    pub skimmer: Option<EndpointSkimmer>,
+    pub skimmer: Option<(ApiKey, EndpointSkimmer)>,
     /// The core said `HoldLeg`: unread until it says otherwise.
     pub held: bool,
 }

@@ -237,6 +237,7 @@ async fn a_large_response_waits_for_a_slow_client_without_lying_in_memory() {
     let (mut broker, written) = writer.await.unwrap();
     // What the kernel's socket buffers take besides is not ours; it is a few MiB at most.
     assert!(written < 32 * MIB, "{written} bytes went somewhere while nobody read");
+    assert!(rig.count(&rig.environment.counting.metrics.limit_hits, "queued_bytes") > 0);
     let rest = response.slice(written..);
     let writer = tokio::spawn(async move { broker.write_all(&rest).await.map(|()| broker) });
     assert!(read(&mut client, response.len()).await == response);

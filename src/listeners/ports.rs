@@ -183,20 +183,29 @@ impl Ports {
         Some(port)
     }
 
-    /// Binds the first port of the range that is free. One that another process has is not tried again.
+    /// Binds the first port of the range that is free. One that another process has is not tried again; one that could not be bound for
+    /// want of something else, such as file descriptors, is the next one's first choice.
     fn bind_overflow(&self, state: &mut State, node: NodeId) -> Option<u16> {
-        let untried = state.overflow_left.as_mut().into_iter().flatten();
-        for port in untried {
+        while let Some(untried) = state.overflow_left.as_mut().filter(|range| !RangeInclusive::is_empty(range)) {
+            let port = *untried.start();
             let address = SocketAddr::new(self.ip, port);
             match listen(address) {
                 Ok(listener) => {
+                    untried.next();
                     let listening = Listening { virtual_broker: VirtualBroker::Node(node), listener };
                     // Nobody accepts any more: the proxy is going down.
                     self.to_accept.send(listening).ok()?;
                     self.say_overflow(node, port);
                     return Some(port);
                 }
-                Err(error) => tracing::debug!(%address, %error, "a port of the overflow range is taken"),
+                Err(error) if matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied) => {
+                    untried.next();
+                    tracing::debug!(%address, %error, "a port of the overflow range is taken");
+                }
+                Err(error) => {
+                    tracing::error!(%address, %error, node_id = node.0, "no port can be bound for this broker now");
+                    return None;
+                }
             }
         }
         self.metrics.limit_hits.with_label_values(&["overflow_ports"]).inc();

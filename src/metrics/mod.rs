@@ -91,8 +91,8 @@ impl Metrics {
             ),
             upstream_latency_seconds: made.latencies(
                 "upstream_latency_seconds",
-                "Time from sending a request to a broker to the first bytes of its response, by Kafka API. Fetch, JoinGroup and the like \
-                 wait at the broker on purpose.",
+                "Time from the first bytes of a request to the first bytes of its broker's response, by Kafka API; connecting, where that is \
+                 needed first, included. Fetch, JoinGroup and the like wait at the broker on purpose.",
                 "api",
             ),
             added_latency_seconds: made.latencies(

@@ -163,7 +163,7 @@ impl CloseReason {
 pub enum Refusal {
     #[error("{0}")]
     Head(HeadError),
-    #[error("API key {0} is not served through this proxy (unknown_apis)")]
+    #[error("API key {0} is not served through this proxy: it is for brokers among themselves, or unknown here (see unknown_apis)")]
     UnknownApi(i16),
     #[error("{} version {version} is above {max}, the highest that this proxy serves", api.name())]
     UnsupportedVersion { api: ApiKey, version: i16, max: i16 },

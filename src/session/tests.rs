@@ -260,6 +260,8 @@ fn what_no_broker_would_answer_is_refused() {
     let mut bench = Bench::open();
     bench.unknown_apis = UnknownApis::Pass;
     assert_eq!(bench.request(&head(ApiKey(1000), 0, 1)), RequestVerdict::Relay(LegId::HOME));
+    bench.core.on_request_end();
+    assert_eq!(bench.request(&head(ApiKey(4), 0, 1)), RequestVerdict::Refuse, "LeaderAndIsr is known, and no client's");
 
     let mut bench = Bench::open();
     bench.core.on_bad_request(HeadError::Stranger(Stranger::Tls));

@@ -22,11 +22,10 @@ pub enum Treatment {
 }
 
 pub fn treatment(head: &Head, unknown_apis: UnknownApis) -> Treatment {
-    let Some(spec) = head.api.spec().filter(|spec| !spec.between_servers) else {
-        return match unknown_apis {
-            UnknownApis::Pass => Treatment::Opaque,
-            UnknownApis::Hide => Treatment::Refuse(Refusal::UnknownApi(head.api.0)),
-        };
+    let spec = match head.api.spec() {
+        Some(spec) if !spec.between_servers => spec,
+        None if unknown_apis == UnknownApis::Pass => return Treatment::Opaque,
+        _ => return Treatment::Refuse(Refusal::UnknownApi(head.api.0)),
     };
     if head.version > spec.max_version || head.version < 0 {
         if head.api == ApiKey::API_VERSIONS && head.version > 0 {

@@ -71,6 +71,8 @@ struct Session {
     fin: bool,
     /// The core said `Wait`.
     waiting: bool,
+    /// The leg was not read from because the client does not take what is queued for it.
+    client_was_full: bool,
     paused_since: Option<Instant>,
     leaving: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// Since when the first bytes of a head have been there without the rest.
@@ -102,6 +104,7 @@ impl Session {
             client_id: String::new(),
             fin: false,
             waiting: false,
+            client_was_full: false,
             paused_since: None,
             leaving: None,
             partial_head_since: None,

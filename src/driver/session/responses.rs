@@ -35,7 +35,15 @@ impl Session {
     }
 
     pub(super) fn poll_leg_read(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.closing.is_some() || self.to_client.queued_bytes() >= self.environment.settings.max_queued_bytes {
+        if self.closing.is_some() {
+            return false;
+        }
+        let client_is_full = self.to_client.queued_bytes() >= self.environment.settings.max_queued_bytes;
+        if client_is_full && !self.client_was_full {
+            self.environment.counting.metrics.limit_hits.with_label_values(&["queued_bytes"]).inc();
+        }
+        self.client_was_full = client_is_full;
+        if client_is_full {
             return false;
         }
         let Some(Leg { socket: Socket::Up(socket), inbound, held: false, .. }) = &mut self.home else { return false };
@@ -69,7 +77,7 @@ impl Session {
         match leg.inbound.moving {
             Moving::Head => !leg.held && self.pump_response_head(),
             Moving::Relay { left } => {
-                if let Some(skimmer) = &mut leg.skimmer
+                if let Some((_, skimmer)) = &mut leg.skimmer
                     && let Err(error) = skimmer.advance(leg.inbound.undecided_mut(left))
                 {
                     self.environment.diagnosis.bad_broker(self.now, &self.broker_name(), &error.to_string());
@@ -80,7 +88,9 @@ impl Session {
                 let left = left - leg.inbound.decide(left);
                 leg.inbound.moving = if left == 0 { Moving::Head } else { Moving::Relay { left } };
                 if left == 0 {
-                    leg.skimmer = None;
+                    if let Some((api, _)) = leg.skimmer.take().filter(|(_, skimmer)| skimmer.struck()) {
+                        self.environment.counting.metrics.rewrites.with_label_values(&[api.name()]).inc();
+                    }
                     self.core.on_response_end(self.now);
                     self.carry_out();
                 }
@@ -122,7 +132,8 @@ impl Session {
         match verdict {
             ResponseVerdict::Relay(_) => leg.inbound.moving = Moving::Relay { left: whole },
             ResponseVerdict::Skim(answer) => {
-                leg.skimmer = EndpointSkimmer::new(answer.api, answer.version, head.frame_bytes);
+                let skimmer = EndpointSkimmer::new(answer.api, answer.version, head.frame_bytes);
+                leg.skimmer = skimmer.map(|skimmer| (answer.api, skimmer));
                 leg.inbound.moving = Moving::Relay { left: whole };
             }
             ResponseVerdict::Read(_) => leg.inbound.moving = Moving::Read { total: whole },
