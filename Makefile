@@ -1,6 +1,6 @@
 # What people and the build server run. The tests install what they need under target/ and say so.
 
-.PHONY: test check conformance demo
+.PHONY: test check conformance demo bench
 
 # Formatting, lints, the arrows between modules.
 check:
@@ -21,3 +21,8 @@ conformance:
 # Three simulated brokers, the proxy before them, a producer and a consumer.
 demo:
 	cargo run --release -- demo
+
+# What the proxy costs: on bare sockets, next to HAProxy if that is installed; and for a real client at a real Kafka.
+bench:
+	cargo bench --bench relay
+	cargo bench --bench real_client

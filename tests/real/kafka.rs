@@ -34,8 +34,16 @@ struct Node {
     process: Option<Guarded>,
 }
 
+/// Whether brokers write a line for each request: what tests look into, and what costs time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestLog {
+    On,
+    Off,
+}
+
 pub struct RealKafka {
     pub version: String,
+    request_log: RequestLog,
     jars: PathBuf,
     nodes: BTreeMap<i32, Node>,
     scratch: Scratch,
@@ -44,6 +52,10 @@ pub struct RealKafka {
 impl RealKafka {
     /// Installs, formats and starts a cluster, and returns when every broker serves.
     pub fn start(version: &str, brokers: u16) -> Result<Self> {
+        Self::start_with(version, brokers, RequestLog::On)
+    }
+
+    pub fn start_with(version: &str, brokers: u16, request_log: RequestLog) -> Result<Self> {
         let jars = install::jars(&install::root().join("tests/kafka/pom.xml"), version, &install::target().join("kafka").join(version))?;
         let scratch = Scratch::new()?;
         let first_port = ports::consecutive(brokers + 1)?;
@@ -55,7 +67,7 @@ impl RealKafka {
             fs::write(&properties, configuration(id, port, first_port, brokers, &scratch.path().join(format!("data-{id}"))))?;
             nodes.insert(id, Node { port, properties, log: scratch.path().join(format!("{id}.log")), process: None });
         }
-        let mut cluster = Self { version: version.to_owned(), jars, nodes, scratch };
+        let mut cluster = Self { version: version.to_owned(), request_log, jars, nodes, scratch };
         cluster.format()?;
         let ids: Vec<i32> = cluster.nodes.keys().copied().collect();
         for id in &ids {
@@ -177,11 +189,13 @@ impl RealKafka {
             "-XX:+UseSerialGC",
             "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
             "-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info",
-            "-Dorg.slf4j.simpleLogger.log.kafka.request.logger=debug",
-            "-cp",
         ]
         .map(OsString::from)
         .to_vec();
+        if self.request_log == RequestLog::On {
+            command.push("-Dorg.slf4j.simpleLogger.log.kafka.request.logger=debug".into());
+        }
+        command.push("-cp".into());
         command.push(self.jars.join("*").into());
         command.push(main.into());
         command.extend(arguments);

@@ -3,6 +3,8 @@
 //! Invariant: every process started here ends with the test process, also when that is killed.
 //! Not here: anything of Evenkeel's own code; its binary is started like any other program.
 
+#![allow(dead_code, reason = "each test and each benchmark that includes it uses a part of it")]
+
 pub mod api_versions;
 pub mod clients;
 pub mod guard;

@@ -54,6 +54,11 @@ impl Proxy {
         Ok(proxy)
     }
 
+    /// The processes of its group: its own, and the shells that guard it.
+    pub fn pids(&self) -> Vec<u32> {
+        self.process.pids()
+    }
+
     pub fn bootstrap(&self) -> String {
         format!("127.0.0.1:{}", self.first_port)
     }
