@@ -37,7 +37,7 @@ pub struct Open {
     pub addresses: Vec<SocketAddr>,
     /// From the process's start to its first answer.
     pub first_answer_after: Duration,
-    process: Option<(Guarded, &'static str)>,
+    process: Option<(Guarded, String)>,
 }
 
 impl Way {
@@ -71,13 +71,15 @@ impl Way {
                 command.extend(
                     ["run", "--upstream", &upstream, "--listen", &listen, "--node-ids", &node_ids, "--admin", &admin].map(Into::into),
                 );
-                (command, local(first + 2, stub.addresses.len()), "evenkeel")
+                // The kernel keeps 15 bytes of a program's name.
+                let file_name: String = binary.file_name().unwrap_or_default().to_string_lossy().chars().take(15).collect();
+                (command, local(first + 2, stub.addresses.len()), file_name)
             }
             Way::HaProxy => {
                 let addresses = local(ports::consecutive(u16::try_from(stub.addresses.len())?)?, stub.addresses.len());
                 let file = dir.join("haproxy.cfg");
                 fs::write(&file, haproxy_configuration(&addresses, stub))?;
-                (vec!["haproxy".into(), "-db".into(), "-f".into(), file.into()], addresses, "haproxy")
+                (vec!["haproxy".into(), "-db".into(), "-f".into(), file.into()], addresses, "haproxy".to_owned())
             }
         };
         let started = Instant::now();
