@@ -45,7 +45,8 @@ pub async fn run(environment: Arc<Environment>, accepted: Accepted) -> CloseReas
     let reason = std::future::poll_fn(|cx| session.poll(cx)).await;
     session.count_in_flight(0);
     tracing::debug!(reason = reason.as_str(), client_id = session.client_id, software = session.software_name(), "session ends");
-    session.close(reason).await;
+    // On the heap: within this future it would make every idle session larger, by a copy of the session and of what closing takes.
+    Box::pin(session.close(reason)).await;
     metrics.sessions_open.dec();
     metrics.sessions_closed.with_label_values(&[reason.as_str()]).inc();
     reason
