@@ -32,7 +32,12 @@ impl Session {
         }
         self.paused_since = None;
         self.leaving = None;
-        match self.from_client.poll_fill(cx, &mut self.client) {
+        // Asked first, so that no buffer is allocated for a read that brings nothing.
+        let filled = match self.client.poll_read_ready(cx) {
+            Poll::Ready(_) => self.from_client.poll_fill(cx, &mut self.client),
+            Poll::Pending => Poll::Pending,
+        };
+        match filled {
             Poll::Pending => {
                 if self.from_client.moving == Moving::Head {
                     self.from_client.release();

@@ -47,7 +47,11 @@ impl Session {
             return false;
         }
         let Some(Leg { socket: Socket::Up(socket), inbound, held: false, .. }) = &mut self.home else { return false };
-        match inbound.poll_fill(cx, socket) {
+        let filled = match socket.poll_read_ready(cx) {
+            Poll::Ready(_) => inbound.poll_fill(cx, socket),
+            Poll::Pending => Poll::Pending,
+        };
+        match filled {
             Poll::Pending => {
                 if inbound.moving == Moving::Head {
                     inbound.release();
