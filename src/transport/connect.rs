@@ -20,7 +20,7 @@ const ADDRESSES_MAX: usize = 16;
 pub enum ConnectError {
     #[error("{endpoint}: the name does not resolve: {source}")]
     Resolve { endpoint: Endpoint, source: io::Error },
-    #[error("{endpoint}: connection refused: {source}")]
+    #[error("{endpoint}: connection refused")]
     Refused { endpoint: Endpoint, source: io::Error },
     #[error("{endpoint}: no connection within {after:?}")]
     Timeout { endpoint: Endpoint, after: Duration },
