@@ -29,7 +29,10 @@ pub struct Listed {
 /// Smallest and largest version.
 type Range = (i16, i16);
 
-/// (API, listed by 3.6, listed by 4.1). Both sides from the `validVersions` of Kafka's message schemas at those releases.
+/// (API, listed by 3.6, listed by 4.1). Both sides are the `validVersions` of Kafka's message schemas (`*Request.json`) in 3.6.2 and 4.1.0,
+/// less the newest version where `latestVersionUnstable` keeps brokers from listing it: OffsetCommit in both, OffsetFetch and
+/// InitProducerId in 4.1. One minimum is not the schema's: 4.1 lists Produce from 0 for librdkafka's sake and refuses 0–2
+/// (`ApiKeys.PRODUCE_API_VERSIONS_RESPONSE_MIN_VERSION`, KAFKA-18659). `ApiVersionsResponse` of either release lists these same ranges.
 const TABLE: &[(ApiKey, Range, Range)] = &[
     (ApiKey::Produce, (0, 9), (0, 13)),
     (ApiKey::Fetch, (0, 15), (4, 18)),
