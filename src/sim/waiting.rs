@@ -27,7 +27,7 @@ pub(crate) enum Kind {
 impl Cluster {
     /// Looks again at everything that waits.
     pub(crate) fn recheck_waiting(&mut self) {
-        for waiting in std::mem::take(&mut self.waiting) {
+        for mut waiting in std::mem::take(&mut self.waiting) {
             if !self.is_awaited(&waiting.call) {
                 continue;
             }
@@ -36,7 +36,7 @@ impl Cluster {
                 continue;
             }
             let is_over = waiting.deadline <= self.now;
-            let reply = match &waiting.kind {
+            let reply = match &mut waiting.kind {
                 Kind::Fetch(wait) => wait.answer(self, &waiting.call, is_over),
                 Kind::Produce(wait) => wait.answer(self, &waiting.call, is_over),
             };

@@ -29,7 +29,7 @@ struct Appended {
     error_code: i16,
     base_offset: i64,
     log_start_offset: i64,
-    /// The high watermark that acks=all waits for, and the epoch under which it was appended.
+    /// The high watermark that acks=all waits for, and the epoch under which it was appended; none once `error_code` is final.
     required: Option<(i64, i32)>,
 }
 
@@ -63,7 +63,7 @@ impl Api for Produce {
             // With acks=0 a closed connection is the broker's only way to say no.
             return if failed { Reply::Close } else { Reply::Nothing };
         }
-        let wait = ProduceWait { parts };
+        let mut wait = ProduceWait { parts };
         if request.acks == -1 && wait.is_short(cluster) {
             let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
             let kind = Kind::Produce(Box::new(wait));
@@ -89,42 +89,37 @@ impl Api for Produce {
 }
 
 impl ProduceWait {
-    fn is_short(&self, cluster: &Cluster) -> bool {
-        self.parts.iter().any(|part| state(cluster, part) == State::Short)
+    /// Whether followers are still awaited. What is decided stays decided: a partition that reached its followers answers 0 even if its
+    /// leader moves while others wait. One that lost its leader keeps its offset: it was appended, and may be lost or not.
+    fn is_short(&mut self, cluster: &Cluster) -> bool {
+        for part in &mut self.parts {
+            if let Some(error_code) = decided(cluster, part) {
+                part.error_code = error_code;
+                part.required = None;
+            }
+        }
+        self.parts.iter().any(|part| part.required.is_some())
     }
 
-    /// The answer, once nothing is short of followers any more or time is up. A partition that lost its leader meanwhile answers 6 and
-    /// keeps its offset: it was appended, and may be lost or not.
-    pub(crate) fn answer(&self, cluster: &mut Cluster, call: &Call, is_over: bool) -> Reply {
+    /// The answer, once nothing is short of followers any more or time is up.
+    pub(crate) fn answer(&mut self, cluster: &mut Cluster, call: &Call, is_over: bool) -> Reply {
         if self.is_short(cluster) && !is_over {
             return Reply::Later;
         }
-        let mut parts = self.parts.clone();
-        for part in &mut parts {
-            part.error_code = match state(cluster, part) {
-                State::Settled => part.error_code,
-                State::Moved => code::NOT_LEADER_OR_FOLLOWER,
-                State::Short => code::REQUEST_TIMED_OUT,
-            };
+        for part in self.parts.iter_mut().filter(|part| part.required.is_some()) {
+            part.error_code = code::REQUEST_TIMED_OUT;
         }
-        respond(cluster, call, &parts)
+        respond(cluster, call, &self.parts)
     }
 }
 
-#[derive(PartialEq, Eq)]
-enum State {
-    Settled,
-    Short,
-    Moved,
-}
-
-fn state(cluster: &Cluster, part: &Appended) -> State {
-    let Some((required, epoch)) = part.required else { return State::Settled };
+/// The error code of a partition that need not wait any longer (`DelayedProduce.tryComplete`).
+fn decided(cluster: &Cluster, part: &Appended) -> Option<i16> {
+    let Some((required, epoch)) = part.required else { return Some(part.error_code) };
     match cluster.topics.partition(&part.topic, part.partition) {
-        Some(partition) if partition.leader_epoch != epoch => State::Moved,
-        Some(partition) if partition.log.high_watermark() >= required => State::Settled,
-        Some(_) => State::Short,
-        None => State::Moved,
+        None => Some(code::UNKNOWN_TOPIC_OR_PARTITION),
+        Some(partition) if partition.leader_epoch != epoch => Some(code::NOT_LEADER_OR_FOLLOWER),
+        Some(partition) => (partition.log.high_watermark() >= required).then_some(code::NONE),
     }
 }
 
@@ -237,6 +232,8 @@ fn respond(cluster: &Cluster, call: &Call, parts: &[Appended]) -> Reply {
 
 #[cfg(test)]
 mod tests {
+    use kafka_protocol::messages::DeleteTopicsRequest;
+
     use super::*;
     use crate::sim::bench::{Bench, Made};
 
@@ -312,6 +309,37 @@ mod tests {
         let answer = bench.answer::<ProduceRequest>(conn, 9).expect("the move answers");
         let part = &answer.responses[0].partition_responses[0];
         assert_eq!((part.error_code, part.base_offset), (code::NOT_LEADER_OR_FOLLOWER, 0));
+    }
+
+    #[test]
+    fn what_reached_its_followers_stays_acknowledged_while_another_partition_waits() {
+        let mut bench = bench();
+        bench.cluster.move_leader("t", 1, 0);
+        bench.cluster.hold_replication("t", 0, true);
+        let conn = bench.connect(0);
+        let mut request = Bench::produce_request("t", 0, -1, Made::plain(2));
+        let second = Bench::produce_request("t", 1, -1, Made::plain(1)).topic_data.remove(0).partition_data.remove(0);
+        request.topic_data[0].partition_data.push(second);
+        bench.send(conn, 9, &request);
+        bench.cluster.move_leader("t", 1, 2);
+        assert!(bench.answer::<ProduceRequest>(conn, 9).is_none());
+        bench.cluster.hold_replication("t", 0, false);
+        let answer = bench.answer::<ProduceRequest>(conn, 9).expect("the followers answer");
+        let codes: Vec<i16> = answer.responses[0].partition_responses.iter().map(|part| part.error_code).collect();
+        assert_eq!(codes, [code::NONE, code::NONE]);
+    }
+
+    #[test]
+    fn a_topic_deleted_while_its_batch_waits_is_unknown() {
+        let mut bench = bench();
+        bench.cluster.hold_replication("t", 0, true);
+        let conn = bench.connect(0);
+        bench.send(conn, 9, &Bench::produce_request("t", 0, -1, Made::plain(2)));
+        let admin = bench.connect(1);
+        bench.ask(admin, 5, &DeleteTopicsRequest::default().with_topic_names(vec![topic_name("t")]));
+        let answer = bench.answer::<ProduceRequest>(conn, 9).expect("the deletion answers");
+        let part = &answer.responses[0].partition_responses[0];
+        assert_eq!((part.error_code, part.base_offset), (code::UNKNOWN_TOPIC_OR_PARTITION, 0));
     }
 
     #[test]
