@@ -146,10 +146,11 @@ impl Draft<'_> {
                 None => self.edit().cluster_id = Some(seen.clone()),
             }
         }
+        // Who left makes room for who came.
+        self.brokers_not_listed(metadata);
         for broker in &metadata.brokers {
             self.broker_listed(broker, metadata);
         }
-        self.brokers_not_listed(metadata);
         if metadata.source == Source::Own && metadata.controller.is_some() && metadata.controller != self.view().controller {
             self.edit().controller = metadata.controller;
         }

@@ -62,6 +62,11 @@ pub struct Leader {
 }
 
 impl View {
+    /// Nothing known any more; the next view follows the forgotten one.
+    pub fn forgotten(&self) -> View {
+        View { generation: self.generation, ..View::default() }
+    }
+
     pub fn broker(&self, node: NodeId) -> Option<&Broker> {
         self.brokers.get(&node)
     }

@@ -88,7 +88,7 @@ pub const KEYS: &[Key] = &[
     size("limits.parked_bytes", "64KiB", 0, 16 * MIB),
     size("limits.rewrite_bytes", "32MiB", 64 * KIB, 1024 * MIB),
     size("limits.queued_bytes", "256KiB", 4 * KIB, 64 * MIB),
-    count("limits.view_brokers", Some("1000"), 1, 100_000),
+    count("limits.view_brokers", Some("1000"), 100, 100_000),
     count("limits.view_topics", Some("20000"), 1, 10_000_000),
     count("limits.view_partitions", Some("200000"), 1, 100_000_000),
     count("limits.view_coordinators", Some("10000"), 1, 10_000_000),

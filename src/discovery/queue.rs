@@ -36,6 +36,8 @@ struct Waiting {
     topics: BTreeMap<Arc<str>, u64>,
     /// When the next request is wanted at the earliest; `None`: nobody wants one.
     due: Option<Instant>,
+    /// The same, of the calls since the request under way was begun: what is left of `due` once that is answered.
+    late_due: Option<Instant>,
 }
 
 /// Which calls have been answered, and which have been told that they will not be for now: those with a number up to these.
@@ -76,6 +78,7 @@ impl Queue {
                 }
             }
             waiting.due = Some(waiting.due.map_or(due, |before| before.min(due)));
+            waiting.late_due = Some(waiting.late_due.map_or(due, |before| before.min(due)));
             number
         };
         self.changed.notify_one();
@@ -91,6 +94,12 @@ impl Queue {
         self.changed.notified().await;
     }
 
+    /// To be called when the first broker is about to be asked.
+    pub(super) fn begin(&self) -> Asked {
+        self.waiting().late_due = None;
+        self.ask()
+    }
+
     /// To be called right before a request is written.
     pub(super) fn ask(&self) -> Asked {
         let waiting = self.waiting();
@@ -101,9 +110,7 @@ impl Queue {
         {
             let mut waiting = self.waiting();
             waiting.topics.retain(|_, call| *call > asked.covers);
-            if waiting.last_call == asked.covers {
-                waiting.due = None;
-            }
+            waiting.due = if waiting.last_call == asked.covers { None } else { waiting.late_due };
         }
         self.done.send_modify(|done| done.answered = done.answered.max(asked.covers));
     }

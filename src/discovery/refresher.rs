@@ -47,7 +47,7 @@ async fn refresh(settings: &Settings, connector: &Connector, views: &Views) {
             () = views.queue().changed() => continue,
         }
         let begun = Instant::now();
-        let asked = views.queue().ask();
+        let asked = views.queue().begin();
         match fly(settings, connector, views, kept.take()).await {
             Ok(line) => {
                 views.metrics().view_refreshes.with_label_values(&["ok"]).inc();

@@ -18,6 +18,9 @@ use crate::metrics::Metrics;
 const SUSPICION_INTERVAL: Duration = Duration::from_secs(1);
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
+/// A cluster that was rebuilt, or failed over to another, under the same addresses is followed after this time without the old one.
+const REPLACED_AFTER: Duration = Duration::from_secs(60);
+
 /// The shared handle. Cloning is cheap.
 #[derive(Clone, Debug)]
 pub struct Views {
@@ -39,7 +42,29 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Learning {
     suspected_at: Option<Instant>,
+    /// Another cluster that answers at our addresses, and since when nobody of ours has answered instead.
+    other_cluster: Option<(Arc<str>, Instant)>,
     refusal_logged_at: Option<Instant>,
+}
+
+impl Learning {
+    /// When the next request may go that only suspicions ask for.
+    fn suspect(&mut self, now: Instant) -> Instant {
+        let due = self.suspected_at.map_or(now, |before| now.max(before + SUSPICION_INTERVAL));
+        self.suspected_at = Some(due.min(now + SUSPICION_INTERVAL));
+        due
+    }
+
+    /// Whether the cluster `seen` has answered for so long, and ours not once, that it has taken our cluster's place.
+    fn is_replaced_by(&mut self, seen: &Arc<str>, now: Instant) -> bool {
+        match &self.other_cluster {
+            Some((other, since)) if other == seen => now.duration_since(*since) >= REPLACED_AFTER,
+            _ => {
+                self.other_cluster = Some((seen.clone(), now));
+                false
+            }
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -107,11 +132,32 @@ impl Views {
         endpoint: &Endpoint,
     ) -> Result<(), Refused> {
         let answered_by = |view: &View| view.brokers.values().find(|broker| broker.endpoint == *endpoint).map(|broker| broker.id);
+        if let Some(seen) = metadata.cluster_id.clone() {
+            self.follow_replacement(&seen);
+        }
         self.learn(&Observation::Metadata(metadata), |view| answered_by(view).map(versions))?;
+        lock(&self.inner.learning).other_cluster = None;
         let mut status = lock(&self.inner.status);
         status.last_confirmed = Some(Instant::now());
         status.last_failure = None;
         Ok(())
+    }
+
+    /// Forgets a cluster in whose place another has answered our own requests for long enough.
+    fn follow_replacement(&self, seen: &Arc<str>) {
+        let mut learning = lock(&self.inner.learning);
+        let current = self.current();
+        let Some(known) = current.cluster_id.as_ref().filter(|known| *known != seen) else { return };
+        if learning.is_replaced_by(seen, Instant::now()) {
+            tracing::warn!(%known, %seen, "the cluster has been replaced by another one; following it");
+            self.inner.current.store(Arc::new(current.forgotten()));
+        }
+    }
+
+    /// A session found the view wrong: asks for a refresh, at once or a little after the last such one.
+    pub fn suspect(&self) {
+        let due = lock(&self.inner.learning).suspect(Instant::now());
+        self.inner.queue.call(&[], due);
     }
 
     pub(super) fn failed(&self, failure: Arc<str>) {
@@ -149,9 +195,7 @@ impl Views {
         }
         if let Some(suspicion) = learned.suspicion {
             tracing::debug!(reason = ?suspicion.reason, "the view may be behind the cluster");
-            let due = learning.suspected_at.map_or(now, |before| now.max(before + SUSPICION_INTERVAL));
-            learning.suspected_at = Some(due.min(now + SUSPICION_INTERVAL));
-            inner.queue.call(&suspicion.topics, due);
+            inner.queue.call(&suspicion.topics, learning.suspect(now));
         }
         match learned.refused {
             None => Ok(()),
@@ -190,5 +234,62 @@ fn log_brokers(before: &View, next: &View) {
     }
     for NodeId(broker) in before.brokers.keys().filter(|id| !next.brokers.contains_key(id)) {
         tracing::info!(broker, "a broker left the cluster");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::Source;
+
+    fn answer(cluster: &str, broker: i32) -> MetadataObservation {
+        let endpoint = Endpoint { host: "broker.example".into(), port: 9092 };
+        MetadataObservation {
+            source: Source::Own,
+            version: 12,
+            cluster_id: Some(cluster.into()),
+            controller: None,
+            brokers: vec![Broker { id: NodeId(broker), endpoint, rack: None }],
+            topics: Vec::new(),
+        }
+    }
+
+    fn confirm(views: &Views, metadata: MetadataObservation) -> Result<(), Refused> {
+        let endpoint = Endpoint { host: "elsewhere.example".into(), port: 9092 };
+        views.confirm(metadata, |_| unreachable!("no broker is there"), &endpoint)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cluster_is_followed_to_its_replacement_only_after_it_has_been_silent_for_long() {
+        let views = Views::new(LearnLimits::default(), Metrics::new());
+        confirm(&views, answer("first", 1)).unwrap();
+        assert!(confirm(&views, answer("second", 2)).is_err());
+        tokio::time::advance(REPLACED_AFTER).await;
+        // The first answers once more: both are there, and it stays with the one it knows.
+        confirm(&views, answer("first", 1)).unwrap();
+        assert!(confirm(&views, answer("second", 2)).is_err());
+        tokio::time::advance(REPLACED_AFTER - Duration::from_secs(1)).await;
+        assert!(confirm(&views, answer("second", 2)).is_err());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let before = views.current().generation;
+        confirm(&views, answer("second", 2)).unwrap();
+        let view = views.current();
+        assert_eq!(view.brokers.keys().copied().collect::<Vec<_>>(), [NodeId(2)]);
+        assert!(view.generation > before);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sessions_that_find_the_view_wrong_ask_at_once_and_then_once_a_second_at_most() {
+        let views = Views::new(LearnLimits::default(), Metrics::new());
+        let start = Instant::now();
+        views.suspect();
+        assert_eq!(views.queue().due(), Some(start));
+        let asked = views.queue().begin();
+        for _ in 0..1000 {
+            views.suspect();
+        }
+        // They came while the first was under way: what is left is due later, not at once.
+        views.queue().answered(&asked);
+        assert_eq!(views.queue().due(), Some(start + SUSPICION_INTERVAL));
     }
 }

@@ -54,7 +54,7 @@ pub struct Metrics {
     pub rewrites: IntCounterVec,
     /// By `limit`.
     pub limit_hits: IntCounterVec,
-    /// By `kind` (tls, http, text, oversized, malformed, unknown_api, …): what closed a client.
+    /// By `kind` (tls, http, text, frame_too_large, malformed, unknown_api, …): what closed a client.
     pub bad_clients: IntCounterVec,
 }
 
@@ -124,10 +124,10 @@ impl Metrics {
                 "Responses in which brokers' addresses or versions were replaced by Evenkeel's, by Kafka API.",
                 "api",
             ),
-            limit_hits: made.counters("limit_hits_total", "Times that a limit of the configuration was reached, by limit.", "limit"),
+            limit_hits: made.counters("limit_hits_total", "Times that a limit of the configuration was reached, by limit (queued_bytes and slots_per_session are ordinary back-pressure).", "limit"),
             bad_clients: made.counters(
                 "bad_clients_total",
-                "Clients disconnected for what they sent, by kind (such as tls or http on this plain Kafka port, oversized, malformed).",
+                "Clients disconnected for what they sent, by kind (such as tls or http on this plain Kafka port, frame_too_large, malformed).",
                 "kind",
             ),
         };

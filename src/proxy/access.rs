@@ -1,22 +1,21 @@
-//! The cluster as sessions see it: the driver's trait over the view's home and its refresher.
+//! The cluster as sessions see it: the driver's trait over the view's home.
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
 use crate::cluster::{Endpoint, Observation, View};
-use crate::discovery::{Refresher, Views};
+use crate::discovery::Views;
 use crate::driver::Cluster;
 
 pub struct Access {
     views: Views,
-    refresher: Refresher,
     bootstrap: Vec<Endpoint>,
 }
 
 impl Access {
     pub fn new(views: Views, bootstrap: Vec<Endpoint>) -> Access {
-        Access { refresher: views.refresher(), views, bootstrap }
+        Access { views, bootstrap }
     }
 }
 
@@ -34,8 +33,7 @@ impl Cluster for Access {
     }
 
     fn refresh(&self) {
-        // It is on its way with the call; nobody here waits for it.
-        drop(self.refresher.refresh(&[]));
+        self.views.suspect();
     }
 
     fn bootstrap(&self) -> &[Endpoint] {

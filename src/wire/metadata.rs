@@ -50,7 +50,7 @@ pub struct MetadataPartition {
 pub const LAST_VERSION: i16 = 13;
 
 /// Error, name, partitions, each at its smallest.
-const SMALLEST_TOPIC_BYTES: usize = 4;
+const SMALLEST_TOPIC_BYTES: usize = 8;
 /// Error, index, leader, and two arrays or, flexible, an epoch, three arrays and tagged fields.
 const SMALLEST_PARTITION_BYTES: usize = 18;
 

@@ -13,6 +13,9 @@ impl Core {
             Port::Bootstrap => self.bootstrap_targets(around),
             Port::Node(node) => match around.view.brokers.get(&node) {
                 Some(broker) => vec![Target { node: Some(node), endpoint: broker.endpoint.clone() }],
+                // Nobody tells us where it is, maybe because the cluster demands a login and only clients have one. Whoever answers
+                // there says the truth about what it does not lead, and the metadata that passes makes the view.
+                None if around.view.generation == 0 && self.without_view => self.bootstrap_targets(around),
                 None if around.view.generation == 0 => {
                     if !matches!(self.waiting, Some(Waiting::View { .. })) {
                         self.waiting = Some(Waiting::View { since: now });

@@ -25,7 +25,7 @@ pub enum Port {
 /// How long a session waits for what.
 #[derive(Clone, Debug)]
 pub struct Timeouts {
-    /// From the start to the first request's head; and for a first view, where none is there yet.
+    /// From the start to the first request's head; half of it for a first view, where none is there yet.
     pub handshake: Duration,
     pub idle: Duration,
     /// From a client's FIN to the last response that is owed to it.
@@ -80,6 +80,8 @@ pub struct Core {
     logged_in: bool,
     /// The view has changed, and since then the home leg was not found to be where its broker is.
     may_have_moved: bool,
+    /// The first view has been waited for long enough: the bootstrap addresses have to do.
+    without_view: bool,
     leaving_since: Option<Instant>,
     fin: bool,
     draining: bool,
@@ -111,6 +113,7 @@ impl Core {
             seen_request: false,
             logged_in: false,
             may_have_moved: false,
+            without_view: false,
             leaving_since: None,
             fin: false,
             draining: false,
@@ -184,7 +187,13 @@ impl Core {
         if let Some((deadline, reason)) = self.deadline()
             && now >= deadline
         {
-            self.close(reason);
+            if reason == CloseReason::NoView && !self.without_view {
+                self.without_view = true;
+                self.waiting = None;
+                self.actions.push_back(Action::Resume);
+            } else {
+                self.close(reason);
+            }
         }
     }
 
@@ -201,7 +210,7 @@ impl Core {
             return Some((since + self.timeouts.half_close, CloseReason::HalfCloseTimeout));
         }
         if let Some(Waiting::View { since }) = self.waiting {
-            return Some((since + self.timeouts.handshake, CloseReason::NoView));
+            return Some((since + self.timeouts.handshake / 2, CloseReason::NoView));
         }
         if !self.seen_request || self.reading.is_some() {
             return Some((self.last_activity + self.timeouts.handshake, CloseReason::HandshakeTimeout));

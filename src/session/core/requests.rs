@@ -10,6 +10,9 @@ use crate::session::treatment::{Treatment, treatment};
 use crate::session::{Action, CloseReason, LegId, Refusal, RequestVerdict, Slot, SlotId};
 use crate::wire::{self, ApiKey, Head, HeadError};
 
+/// ApiVersions is read whole; real ones have less than 200 bytes.
+const API_VERSIONS_REQUEST_MAX_BYTES: u32 = 64 * 1024;
+
 impl Core {
     /// A request's head is there. After `Relay` and `Discard` the driver moves the frame and says `on_request_end`; after `Read` it
     /// says `on_request_frame`.
@@ -28,7 +31,7 @@ impl Core {
             self.waiting = Some(Waiting::Slot);
             return RequestVerdict::Wait;
         }
-        if treatment == Treatment::ApiVersions && head.frame_bytes > self.limits.max_parked_bytes {
+        if treatment == Treatment::ApiVersions && head.frame_bytes > API_VERSIONS_REQUEST_MAX_BYTES {
             self.close(CloseReason::Refused(Refusal::Malformed("an ApiVersions request of this size")));
             return RequestVerdict::Refuse;
         }

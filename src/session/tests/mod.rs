@@ -187,13 +187,23 @@ fn a_client_of_an_unlisted_broker_is_closed_but_waits_while_nothing_is_known() {
 }
 
 #[test]
-fn a_first_view_that_does_not_come_closes_the_client_in_the_end() {
+fn without_a_first_view_the_bootstrap_addresses_have_to_do() {
     let mut bench = Bench::new(Port::Node(NodeId(9)), View::default());
-    bench.request(&fetch(1));
-    bench.core.on_timeout(bench.now + Duration::from_secs(9));
-    assert_eq!(bench.closed(), None);
-    bench.core.on_timeout(bench.now + Duration::from_secs(10));
-    assert_eq!(bench.closed(), Some(CloseReason::NoView));
+    assert_eq!(bench.request(&fetch(1)), RequestVerdict::Wait);
+    assert_eq!(bench.actions(), [Action::Refresh]);
+    bench.core.on_timeout(bench.now + Duration::from_secs(4));
+    assert_eq!(bench.actions(), []);
+    bench.core.on_timeout(bench.now + Duration::from_secs(5));
+    assert_eq!(bench.actions(), [Action::Resume]);
+    assert_eq!(bench.request(&fetch(1)), RequestVerdict::Relay(LegId::HOME));
+    bench.core.on_request_end();
+    let [Action::Open { targets, .. }] = &bench.actions()[..] else { panic!("no leg is opened") };
+    assert!(targets.len() == 2 && targets.iter().all(|target| target.node.is_none()));
+    // What it learns there brings it to its broker.
+    bench.core.on_leg(LegId::HOME, LegEvent::Opened(0));
+    bench.answer(1);
+    bench.new_view(view(&[(9, 9092)]));
+    assert_eq!(bench.actions(), [Action::CloseLeg(LegId::HOME)]);
 }
 
 #[test]
