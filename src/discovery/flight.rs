@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
+use super::exchange::ExchangeError;
 use super::requests::{AskError, Ranges, ask_metadata, ask_versions};
 use super::{Settings, Views};
 use crate::cluster::{ApiVersionsObservation, Endpoint, MetadataObservation, NodeId, Observation, Refused};
@@ -38,6 +39,13 @@ pub(super) enum AttemptError {
     Refused { endpoint: Endpoint, source: Refused },
 }
 
+impl AttemptError {
+    /// The broker was there, and would not talk to us.
+    pub(super) fn is_login_demanded(&self) -> bool {
+        matches!(self, AttemptError::Ask { source: AskError::LoginDemanded, .. })
+    }
+}
+
 /// An open connection to a broker that told its versions.
 #[derive(Debug)]
 pub(super) struct Line {
@@ -62,6 +70,10 @@ impl Line {
         let endpoint = &self.endpoint;
         let asking = timeout(limit, ask_metadata(&mut self.connection, &self.ranges, topics)).await;
         let asked = asking.map_err(|_| AttemptError::Timeout { endpoint: endpoint.clone(), after: limit })?;
+        let asked = asked.map_err(|source| match source {
+            AskError::Exchange(ExchangeError::Closed) => AskError::LoginDemanded,
+            other => other,
+        });
         let metadata = asked.map_err(|source| AttemptError::Ask { endpoint: endpoint.clone(), source })?;
         if metadata.brokers.is_empty() { Err(AttemptError::NoBrokers { endpoint: endpoint.clone() }) } else { Ok(metadata) }
     }

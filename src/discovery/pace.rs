@@ -48,6 +48,12 @@ impl Pace {
         self.next_poll = now + self.poll_interval.mul_f64(0.8 + 0.4 * fastrand::f64());
     }
 
+    /// Nobody will answer soon either: not before the next slow poll.
+    pub(super) fn turned_away(&mut self, now: Instant) {
+        self.not_before = now + self.poll_interval.mul_f64(0.8 + 0.4 * fastrand::f64());
+        self.next_poll = self.not_before;
+    }
+
     pub(super) fn failed(&mut self, now: Instant) {
         let doubled = self.backoff_min.saturating_mul(1u32.checked_shl(self.failures).unwrap_or(u32::MAX));
         self.failures = self.failures.saturating_add(1);
@@ -107,5 +113,14 @@ mod tests {
         pace.succeeded(now, now);
         pace.failed(now);
         assert!(pace.next_start(None) - now <= 10 * MS);
+    }
+
+    #[test]
+    fn who_is_turned_away_asks_no_more_often_than_the_slow_poll_whoever_calls() {
+        let start = Instant::now();
+        let mut pace = Pace::new(&settings(), start);
+        pace.turned_away(start);
+        assert!(pace.next_start(Some(start)) >= start + 24_000 * MS);
+        assert!(pace.next_start(None) <= start + 36_000 * MS);
     }
 }

@@ -16,6 +16,8 @@ use crate::transport::Connector;
 
 /// While requests fail, so often one line says so.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
+/// After so many flights in a row in which every broker demanded a login, asking soon again would only fill the brokers' logs.
+const TURNED_AWAY_MAX: u32 = 3;
 /// Of a failed flight's reasons, so many are told.
 const REASONS_MAX: usize = 4;
 
@@ -34,6 +36,7 @@ async fn refresh(settings: &Settings, connector: &Connector, views: &Views) {
     let mut pace = Pace::new(settings, Instant::now());
     let mut kept: Option<Line> = None;
     let mut last_logged: Option<Instant> = None;
+    let mut turned_away: u32 = 0;
     loop {
         let start = pace.next_start(views.queue().due());
         let line_ends = kept.as_ref().map_or(start, Line::ends);
@@ -52,12 +55,18 @@ async fn refresh(settings: &Settings, connector: &Connector, views: &Views) {
             Ok(line) => {
                 views.metrics().view_refreshes.with_label_values(&["ok"]).inc();
                 pace.succeeded(begun, Instant::now());
+                turned_away = 0;
                 kept = Some(line);
             }
             Err(failures) => {
                 let failure = told(&failures);
+                let all_demand_a_login = !failures.is_empty() && failures.iter().all(AttemptError::is_login_demanded);
+                turned_away = if all_demand_a_login { turned_away + 1 } else { 0 };
                 views.metrics().view_refreshes.with_label_values(&["failed"]).inc();
                 pace.failed(Instant::now());
+                if turned_away >= TURNED_AWAY_MAX {
+                    pace.turned_away(Instant::now());
+                }
                 if last_logged.is_none_or(|before| before.elapsed() >= LOG_INTERVAL) {
                     last_logged = Some(Instant::now());
                     tracing::warn!(reason = &*failure, "no broker answers");

@@ -38,6 +38,9 @@ pub enum AskError {
     Refused(i16),
     #[error("the broker is too old: it has no Metadata version from {METADATA_MIN} to {METADATA_MAX}")]
     TooOld,
+    /// What a broker does with a request that comes before the login which its listener demands (Kafka: `SaslServerAuthenticator`).
+    #[error("the broker closed the connection instead of answering Metadata: does the cluster demand a login? This proxy has none")]
+    LoginDemanded,
     #[error("a broker is listed with an address that is none: {0}")]
     Address(String),
 }

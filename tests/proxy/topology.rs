@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use evenkeel::sim::fault::{Fault, Verdict};
 use evenkeel::sim::profile::Profile;
 
 use crate::rig::{Client, Proxy, SOON, three_brokers};
@@ -98,4 +99,33 @@ async fn a_leaving_broker_closes_its_clients_as_it_would_directly() {
     assert!(late.is_ended().await);
     let status = proxy.status().await;
     assert_eq!(status["cluster"]["brokers"].as_array().map(Vec::len), Some(2), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn before_a_cluster_that_demands_a_login_clients_teach_what_discovery_cannot_ask() {
+    let cluster = three_brokers().await;
+    // Only the test's client is let in: a broker closes on Metadata from whoever has not logged in.
+    cluster.control(|cluster| {
+        cluster.hook(|exchange, _| {
+            let let_in = exchange.api_key != 3 || exchange.frame.windows(11).any(|window| window == b"test-client");
+            if let_in { Verdict::Pass } else { Verdict::Inflict(Fault::Close) }
+        });
+    });
+    let proxy = Proxy::start_with(&cluster.bootstrap(), "timeouts: {handshake: 2s}", &[]);
+    // It comes back to a node's port after the proxy was restarted, and never asks the bootstrap port.
+    let mut returning = Client::connect(proxy.node(1)).await;
+    assert_eq!(returning.brokers().await.brokers.len(), 3);
+    let answered = cluster.control(|cluster| cluster.requests_of(2, 3));
+    Client::connect(proxy.node(2)).await.brokers().await;
+    assert!(cluster.control(|cluster| cluster.requests_of(2, 3)) > answered, "from then on, each port is its broker's");
+    let deadline = Instant::now() + SOON;
+    while !proxy.get("/readyz").await.contains("demand a login") {
+        assert!(Instant::now() < deadline, "{}", proxy.get("/readyz").await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let asked = |cluster: &mut evenkeel::sim::cluster::Cluster| (0..3).map(|broker| cluster.requests_of(broker, 3)).sum::<u64>();
+    let before = cluster.control(asked);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(cluster.control(asked) <= before + 6, "it does not knock all the time");
 }
