@@ -57,7 +57,7 @@ pub struct VirtualBrokerStatus {
     pub node_id: i32,
     /// As clients are told: `host:port`.
     pub address: String,
-    /// `live`, `departed` or `unlisted`.
+    /// `live` (the cluster lists the broker) or `unlisted`.
     pub state: String,
     pub sessions: u64,
 }

@@ -5,7 +5,7 @@ use clap::ArgMatches;
 use comfy_table::{Table, presets};
 
 use super::{Outcome, complain, settings};
-use crate::cluster::NodeId;
+use crate::cluster::{Endpoint, NodeId};
 use crate::config::Config;
 use crate::discovery::{self, ClusterReport};
 use crate::transport::Connector;
@@ -87,7 +87,7 @@ fn tell(config: &Config, report: &ClusterReport) -> Outcome {
 fn virtual_address(config: &Config, node: NodeId) -> Option<String> {
     let plan = &config.listeners;
     match (plan.ports.get(&node), &plan.overflow) {
-        (Some(port), _) => Some(format!("{}:{port}", plan.advertised_host)),
+        (Some(port), _) => Some(Endpoint { host: plan.advertised_host.clone(), port: *port }.to_string()),
         (None, Some(range)) => Some(format!("{}, a port of {}-{}", plan.advertised_host, range.start(), range.end())),
         (None, None) => None,
     }

@@ -91,7 +91,7 @@ impl Views {
         self.inner.current.load_full()
     }
 
-    /// The generation, and every change of it.
+    /// The generation of the newest view whose brokers differ from those of the one before.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.inner.generations.subscribe()
     }
@@ -180,8 +180,12 @@ impl Views {
             log_brokers(&before, &next);
             inner.metrics.view_brokers.set(i64::try_from(next.brokers.len()).unwrap_or(i64::MAX));
             let generation = next.generation;
+            let is_felt = before.generation == 0 || before.brokers != next.brokers;
             inner.current.store(Arc::new(next));
-            inner.generations.send_replace(generation);
+            // Topics and coordinators change with every client that asks: nobody waits for them.
+            if is_felt {
+                inner.generations.send_replace(generation);
+            }
         }
         for (limit, dropped) in [
             ("view_brokers", learned.dropped.brokers),

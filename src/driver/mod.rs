@@ -46,7 +46,7 @@ pub struct Settings {
 /// The cluster as sessions see it: the view, and whom to tell what passing answers say.
 pub trait Cluster: Send + Sync {
     fn view(&self) -> Arc<View>;
-    /// Changes with every new view.
+    /// Changes with every view whose brokers differ from those of the one before.
     fn generations(&self) -> watch::Receiver<u64>;
     fn observe(&self, observation: Observation);
     /// Something was wrong with what the view said. Returns at once.

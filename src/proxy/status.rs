@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::sessions::Sessions;
 use crate::admin::{BrokerStatus, ClusterStatus, SessionsStatus, Status, StatusReport, VirtualBrokerStatus};
+use crate::cluster::Endpoint;
 use crate::config::Config;
 use crate::discovery::Views;
 use crate::listeners::{Ports, VirtualBroker};
@@ -93,7 +94,7 @@ impl Status for ProxyStatus {
         let host = self.ports.advertised_host();
         let virtual_brokers = self.ports.all().into_iter().map(|port| VirtualBrokerStatus {
             node_id: port.node.0,
-            address: format!("{host}:{}", port.port),
+            address: Endpoint { host: host.clone(), port: port.port }.to_string(),
             state: if view.brokers.contains_key(&port.node) { "live" } else { "unlisted" }.to_owned(),
             sessions: self.sessions.of(VirtualBroker::Node(port.node)),
         });
