@@ -24,13 +24,7 @@ pub struct Args {
 }
 
 pub fn main(args: &Args, matches: Option<&ArgMatches>) -> Outcome {
-    let config = match args.settings.load(matches) {
-        Ok(config) => config,
-        Err(problems) => {
-            settings::complain(&args.settings.source(), &problems);
-            return Outcome::Misconfigured;
-        }
-    };
+    let Some(config) = args.settings.load_or_complain(matches) else { return Outcome::Misconfigured };
     println!("{}", ports_table(&config));
     if !args.live {
         return Outcome::Done;

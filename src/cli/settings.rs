@@ -45,7 +45,12 @@ pub struct Flags {
 
 impl Flags {
     /// The valid configuration that file, environment and flags make together.
-    pub fn load(&self, matches: Option<&ArgMatches>) -> Result<Config, Problems> {
+    /// The whole configuration; or `None`, and all that is wrong with it has been said.
+    pub fn load_or_complain(&self, matches: Option<&ArgMatches>) -> Option<Config> {
+        self.load(matches).map_err(|problems| complain(&self.source(), &problems)).ok()
+    }
+
+    fn load(&self, matches: Option<&ArgMatches>) -> Result<Config, Problems> {
         let overrides = self.overrides(matches);
         match &self.config {
             Some(path) => Config::from_file(path, &overrides),

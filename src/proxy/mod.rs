@@ -79,7 +79,7 @@ pub async fn run_with(
         diagnosis: Diagnosis::default(),
         draining: draining.clone(),
     });
-    let sessions = Arc::new(Sessions::new(environment, ports.clone(), addresses.bootstrap.port()));
+    let sessions = Arc::new(Sessions::new(environment));
     let status = Arc::new(ProxyStatus::new(&config, metrics.clone(), views.clone(), ports, sessions.clone(), draining));
 
     let stop_accepting = CancellationToken::new();

@@ -9,15 +9,12 @@ use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
-use crate::cluster::NodeId;
 use crate::driver::{Accepted, Environment, run};
-use crate::listeners::{Accept, ConnectionPermit, Ports, VirtualBroker};
+use crate::listeners::{Accept, ConnectionPermit, VirtualBroker};
 use crate::session::Port;
 
 pub struct Sessions {
     environment: Arc<Environment>,
-    ports: Arc<Ports>,
-    bootstrap_port: u16,
     tracker: TaskTracker,
     next_id: AtomicU64,
     /// Sessions of one virtual broker. Bounded by the ports there are.
@@ -25,8 +22,8 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    pub fn new(environment: Arc<Environment>, ports: Arc<Ports>, bootstrap_port: u16) -> Sessions {
-        Sessions { environment, ports, bootstrap_port, tracker: TaskTracker::new(), next_id: AtomicU64::new(1), by_broker: Arc::default() }
+    pub fn new(environment: Arc<Environment>) -> Sessions {
+        Sessions { environment, tracker: TaskTracker::new(), next_id: AtomicU64::new(1), by_broker: Arc::default() }
     }
 
     pub fn open(&self) -> usize {
@@ -42,24 +39,17 @@ impl Sessions {
         self.tracker.close();
         self.tracker.wait().await;
     }
-
-    fn local_port(&self, broker: VirtualBroker) -> u16 {
-        match broker {
-            VirtualBroker::Bootstrap => self.bootstrap_port,
-            VirtualBroker::Node(node) => self.ports.all().iter().find(|port| port.node == node).map_or(0, |port| port.port),
-        }
-    }
 }
 
 impl Accept for Sessions {
     fn accept(&self, to: VirtualBroker, socket: TcpStream, peer: SocketAddr, permit: ConnectionPermit) {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let node = match to {
-            VirtualBroker::Bootstrap => None,
-            VirtualBroker::Node(NodeId(node)) => Some(node),
+        let port = match to {
+            VirtualBroker::Bootstrap => Port::Bootstrap,
+            VirtualBroker::Node(node) => Port::Node(node),
         };
-        let port = node.map_or(Port::Bootstrap, |node| Port::Node(NodeId(node)));
-        let local_port = socket.local_addr().map_or_else(|_| self.local_port(to), |address| address.port());
+        // Only a socket that is dead already has none.
+        let local_port = socket.local_addr().map_or(0, |address| address.port());
         let accepted = Accepted { socket, peer, port, local_port };
         let span = tracing::debug_span!("session", session = id, %peer, broker = %to);
         let environment = self.environment.clone();

@@ -4,7 +4,9 @@
 
 use std::sync::Arc;
 
-use super::{Advertised, Context};
+use bytes::Bytes;
+
+use super::{Advertised, Context, Failure, Rewritten};
 use crate::cluster::{Broker, Endpoint, NodeId, Observation, PartitionObservation, TopicId, TopicObservation};
 use crate::wire::node::{LeaderHint, NodeEndpoints, NodeEntry, TopicRef};
 use crate::wire::{Count, Edits, Writer};
@@ -65,6 +67,21 @@ pub(super) fn write_endpoints(writer: &mut Writer<'_>, endpoints: &[(&Broker, Ad
         writer.nullable_string(broker.rack.as_deref());
         writer.no_tagged_fields();
     }
+}
+
+/// ShareFetch and ShareAcknowledge (KIP-932): the endpoints beside leader hints, which there are no tagged field: all or none.
+pub(super) fn rewrite_untagged(
+    frame: &Bytes,
+    named: &NodeEndpoints<'_>,
+    hints: &[LeaderHint<'_>],
+    context: &Context<'_>,
+) -> Result<Rewritten, Failure> {
+    let mut edits = Edits::new();
+    if !named.nodes.is_empty() {
+        let endpoints = all_endpoints(named, context).unwrap_or_default();
+        edits.replace(named.whole, true, |writer| write_endpoints(writer, &endpoints));
+    }
+    Ok(Rewritten { frame: edits.apply(frame)?, observation: learned_leaders(hints) })
 }
 
 /// The brokers that a response lists, with their real addresses. `None` if one of them has an address that cannot be connected to: a

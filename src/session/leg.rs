@@ -25,8 +25,6 @@ pub struct Leg {
     pub outstanding: VecDeque<SlotId>,
     /// Its next response must wait for a slot of another leg, so that its reading has stopped.
     pub held: bool,
-    /// Its next response is being moved: not yet the time for another head.
-    pub receiving: bool,
 }
 
 impl Leg {

@@ -12,7 +12,6 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::LegId;
 use crate::wire::ApiKey;
 
 /// The session's n-th request that is answered, counted from 0.
@@ -25,8 +24,6 @@ pub struct Slot {
     pub correlation_id: i32,
     pub api: ApiKey,
     pub version: i16,
-    /// `None`: answered by the core itself.
-    pub leg: Option<LegId>,
     pub sent_at: Instant,
 }
 
@@ -72,11 +69,6 @@ impl ResponseOrder {
     /// Whether `id`'s response is the next one that the client expects.
     pub fn is_next(&self, id: SlotId) -> bool {
         id.0 == self.first && !self.slots.is_empty()
-    }
-
-    /// The slot whose response the client expects next.
-    pub fn next_slot(&self) -> Option<&Slot> {
-        self.slots.front().map(|(slot, _)| slot)
     }
 
     /// The response of the next slot begins to stream. False, and nothing happens, if it is not the next, or has a response already.
@@ -137,7 +129,7 @@ mod tests {
     use super::*;
 
     fn slot(n: i32) -> Slot {
-        Slot { correlation_id: n, api: ApiKey::METADATA, version: 0, leg: None, sent_at: Instant::now() }
+        Slot { correlation_id: n, api: ApiKey::METADATA, version: 0, sent_at: Instant::now() }
     }
 
     #[test]

@@ -1,16 +1,14 @@
-//! The one table of what is looked into: everything else is relayed unread past its head.
+//! The one table of which requests are looked into: every other is relayed unread past its head.
 
 use super::Refusal;
-use crate::rewrite::{self, UnknownApis};
+use crate::rewrite::UnknownApis;
 use crate::wire::{ApiKey, Head};
 
 /// What a request's head alone decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Treatment {
-    /// Request and response pass unread.
+    /// The request passes unread; whether its response does is `rewrite::concerns`' to say, once that comes.
     Opaque,
-    /// The request passes unread, the response is rewritten.
-    RewriteResponse,
     /// ApiVersions 0–4: the request is read for the client's software (KIP-511), the response rewritten.
     ApiVersions,
     /// ApiVersions 5 and above: answered by the core with error 35 and the versions that we serve, as a broker that is too old does
@@ -37,7 +35,6 @@ pub fn treatment(head: &Head, unknown_apis: UnknownApis) -> Treatment {
         ApiKey::API_VERSIONS => Treatment::ApiVersions,
         ApiKey::SASL_HANDSHAKE if head.version == 0 => Treatment::Refuse(Refusal::RawSasl),
         ApiKey::PRODUCE if head.produce.is_some_and(|produce| produce.acks == 0) => Treatment::Unanswered,
-        api if rewrite::concerns(api, head.version) => Treatment::RewriteResponse,
         _ => Treatment::Opaque,
     }
 }

@@ -4,6 +4,7 @@
 //! Deliberately absent: bodies, except for what stands before a produce request's topics.
 
 use super::ApiKey;
+use super::reader::uvarint_of;
 
 /// A range of bytes, counted from the frame's first byte (its length prefix).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -226,18 +227,7 @@ impl HeadCursor<'_> {
 
     #[inline]
     fn uvarint(&mut self) -> Result<u32, Stop> {
-        let mut value = 0u32;
-        for shift in [0, 7, 14, 21, 28] {
-            let [byte] = self.take()?;
-            if shift == 28 && byte > 0x0f {
-                break;
-            }
-            value |= u32::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
-        }
-        Err(Stop::Malformed("a variable-length number is over 32 bits"))
+        uvarint_of(|| self.take().map(|[byte]| byte))?.ok_or(Stop::Malformed("a variable-length number is over 32 bits"))
     }
 
     fn skip_tagged_fields(&mut self, frame_bytes: u32) -> Result<(), Stop> {

@@ -136,18 +136,10 @@ impl<'a> Reader<'a> {
 
     /// An unsigned variable-length number of at most 32 bits.
     pub fn uvarint(&mut self) -> Result<u32, Malformed> {
-        let mut value = 0u32;
-        for shift in [0, 7, 14, 21, 28] {
-            let [byte] = self.take()?;
-            if shift == 28 && byte > 0x0f {
-                break;
-            }
-            value |= u32::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
+        match uvarint_of(|| self.take().map(|[byte]| byte))? {
+            Some(value) => Ok(value),
+            None => self.malformed("a variable-length number is over 32 bits"),
         }
-        self.malformed("a variable-length number is over 32 bits")
     }
 
     /// A string that may be null. Its bytes as they are: Kafka's own reader does not insist on UTF-8.
@@ -242,3 +234,20 @@ impl<'a> Reader<'a> {
 #[cfg(test)]
 #[path = "tests/reader.rs"]
 mod tests;
+
+/// An unsigned variable-length number out of bytes as they come; `None`: it is over 32 bits.
+#[inline]
+pub(super) fn uvarint_of<E>(mut next: impl FnMut() -> Result<u8, E>) -> Result<Option<u32>, E> {
+    let mut value = 0u32;
+    for shift in [0, 7, 14, 21, 28] {
+        let byte = next()?;
+        if shift == 28 && byte > 0x0f {
+            break;
+        }
+        value |= u32::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Ok(Some(value));
+        }
+    }
+    Ok(None)
+}

@@ -36,7 +36,7 @@ impl Core {
             return RequestVerdict::Refuse;
         }
         if treatment == Treatment::ApiVersionsTooNew {
-            let id = self.push_slot(now, head, None);
+            let id = self.push_slot(now, head);
             self.order.park(id, rewrite::unsupported_api_versions(head.correlation_id));
             self.release_parked();
             self.request_under_way = true;
@@ -56,13 +56,13 @@ impl Core {
         match treatment {
             Treatment::Unanswered => RequestVerdict::Relay(LegId::HOME),
             Treatment::ApiVersions => {
-                let id = self.push_slot(now, head, Some(LegId::HOME));
+                let id = self.push_slot(now, head);
                 self.reading = Some((id, *head));
                 RequestVerdict::Read
             }
             _ => {
                 self.logged_in |= matches!(head.api, ApiKey::SASL_HANDSHAKE | ApiKey::SASL_AUTHENTICATE);
-                let id = self.push_slot(now, head, Some(LegId::HOME));
+                let id = self.push_slot(now, head);
                 self.home.outstanding.push_back(id);
                 RequestVerdict::Relay(LegId::HOME)
             }
@@ -110,7 +110,7 @@ impl Core {
         self.settle();
     }
 
-    fn push_slot(&mut self, now: Instant, head: &Head, leg: Option<LegId>) -> SlotId {
-        self.order.push(Slot { correlation_id: head.correlation_id, api: head.api, version: head.version, leg, sent_at: now })
+    fn push_slot(&mut self, now: Instant, head: &Head) -> SlotId {
+        self.order.push(Slot { correlation_id: head.correlation_id, api: head.api, version: head.version, sent_at: now })
     }
 }

@@ -28,22 +28,18 @@ impl Core {
             // A small one keeps its hints, rewritten; for a large one, memory is worth more than hints.
             let is_large = head.frame_bytes > self.limits.max_parked_bytes;
             if is_large && wire::EndpointSkimmer::knows(slot.api, slot.version) && self.order.begin(id) {
-                self.home.receiving = true;
                 return ResponseVerdict::Skim(answer);
             }
             if head.frame_bytes > self.limits.max_rewrite_bytes {
                 return self.too_large("rewrite_bytes");
             }
-            self.home.receiving = true;
             return ResponseVerdict::Read(answer);
         }
         if self.order.begin(id) {
-            self.home.receiving = true;
             return ResponseVerdict::Relay(answer);
         }
         let room = (self.limits.max_parked_bytes as usize).saturating_sub(self.order.parked_bytes());
         if head.frame_bytes as usize <= room {
-            self.home.receiving = true;
             return ResponseVerdict::Read(answer);
         }
         self.home.held = true;
@@ -52,7 +48,6 @@ impl Core {
 
     /// The last byte of a relayed response has been moved.
     pub fn on_response_end(&mut self, now: Instant) {
-        self.home.receiving = false;
         self.home.outstanding.pop_front();
         self.order.finish();
         self.after_response(now);
@@ -60,7 +55,6 @@ impl Core {
 
     /// The response that was to be read whole.
     pub fn on_response_frame(&mut self, now: Instant, frame: Bytes, around: &Surroundings<'_>) -> Result<(), rewrite::RewriteError> {
-        self.home.receiving = false;
         let Some(id) = self.home.outstanding.pop_front() else { return Ok(()) };
         let Some(slot) = self.order.get(id).copied() else { return Ok(()) };
         let mut frame = frame;
