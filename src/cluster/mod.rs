@@ -9,6 +9,7 @@ mod learn_topics;
 mod observation;
 mod topics;
 mod view;
+mod want;
 
 #[cfg(test)]
 mod learn_properties;
@@ -24,6 +25,7 @@ pub use observation::{
 };
 pub use topics::{Partition, Topic, TopicRef, Topics};
 pub use view::{CommonMax, Leader, NodeVersions, View};
+pub use want::{Want, WantedTopic};
 
 /// A broker's id (`node.id`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -146,7 +146,7 @@ impl Refresher {
     ///
     /// # Errors
     /// Of the future: no broker answered. Discovery tries on all the same.
-    pub fn refresh(&self, topics: &[Arc<str>]) -> impl Future<Output = Result<(), RefreshFailed>> + Send + 'static {
+    pub fn refresh(&self, topics: &[Arc<str>]) -> impl Future<Output = Result<(), RefreshFailed>> + Send + use<> {
         let number = self.queue.call(topics, Instant::now());
         let queue = self.queue.clone();
         async move { queue.wait(number).await }

@@ -11,7 +11,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::queue::{Queue, Refresher};
-use crate::cluster::{Broker, Endpoint, LearnLimits, MetadataObservation, NodeId, Observation, Refused, View, learn};
+use crate::cluster::{
+    Broker, Endpoint, LearnLimits, MetadataObservation, NodeId, Observation, Refused, TopicRef, View, Want, WantedTopic, learn,
+};
 use crate::metrics::Metrics;
 
 /// Between two refreshes that only suspicions ask for: they come with every answer of a broker that lags.
@@ -31,6 +33,7 @@ pub struct Views {
 struct Inner {
     current: ArcSwap<View>,
     generations: watch::Sender<u64>,
+    changes: watch::Sender<u64>,
     /// Held while one observation is judged.
     learning: Mutex<Learning>,
     status: Mutex<Status>,
@@ -78,6 +81,7 @@ impl Views {
         let inner = Inner {
             current: ArcSwap::default(),
             generations: watch::Sender::new(0),
+            changes: watch::Sender::new(0),
             learning: Mutex::default(),
             status: Mutex::default(),
             queue: Arc::default(),
@@ -94,6 +98,32 @@ impl Views {
     /// The generation of the newest view whose brokers differ from those of the one before.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.inner.generations.subscribe()
+    }
+
+    /// The generation of the newest view, whatever changed.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.inner.changes.subscribe()
+    }
+
+    /// Asks for a view that meets `wants`; see `driver::Cluster::refresh`.
+    pub fn refresh(&self, wants: Vec<Want>) -> impl Future<Output = bool> + Send + use<> {
+        let view = self.current();
+        let is_met = wants.iter().all(|want| want.is_met(&view));
+        let topics: Vec<Arc<str>> = wants
+            .iter()
+            .filter_map(|want| match want {
+                Want::Partition { topic: WantedTopic::Name(name), .. } => Some(name.clone()),
+                Want::Partition { topic: WantedTopic::Id(id), .. } => view.topic(TopicRef::Id(*id))?.name.clone(),
+                Want::Broker { .. } => None,
+            })
+            .collect();
+        let refreshing = (!is_met).then(|| self.refresher().refresh(&topics));
+        async move {
+            match refreshing {
+                Some(refreshing) => refreshing.await.is_ok(),
+                None => true,
+            }
+        }
     }
 
     pub fn refresher(&self) -> Refresher {
@@ -182,6 +212,7 @@ impl Views {
             let generation = next.generation;
             let is_felt = before.generation == 0 || before.brokers != next.brokers;
             inner.current.store(Arc::new(next));
+            inner.changes.send_replace(generation);
             // Topics and coordinators change with every client that asks: nobody waits for them.
             if is_felt {
                 inner.generations.send_replace(generation);

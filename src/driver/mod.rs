@@ -17,6 +17,7 @@ mod signals;
 #[cfg(test)]
 mod tests;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ pub use counting::Counting;
 pub use diagnosis::Diagnosis;
 pub use session::{Accepted, run};
 
-use crate::cluster::{Endpoint, Observation, View};
+use crate::cluster::{Endpoint, NodeId, Observation, View, Want};
 use crate::rewrite::{Addresses, UnknownApis};
 use crate::session::Limits;
 use crate::transport::Connector;
@@ -43,14 +44,22 @@ pub struct Settings {
     pub half_close_timeout: Duration,
 }
 
-/// The cluster as sessions see it: the view, and whom to tell what passing answers say.
+/// The cluster as sessions see it: the view, whom to tell what passing answers say, and how to ask for a fresh view.
 pub trait Cluster: Send + Sync {
     fn view(&self) -> Arc<View>;
     /// Changes with every view whose brokers differ from those of the one before.
     fn generations(&self) -> watch::Receiver<u64>;
+    /// Changes with every view, topics' leaders included.
+    fn changes(&self) -> watch::Receiver<u64>;
     fn observe(&self, observation: Observation);
-    /// Something was wrong with what the view said. Returns at once.
-    fn refresh(&self);
+    /// Something was wrong with what the view said, and nobody waits for it to be put right. Returns at once.
+    fn suspect(&self);
+    /// Asks at once, as far as the pace of asking allows; `true` when a request that was written after this call and covers `wants`
+    /// has been answered, or as soon as the view meets all of them, whoever taught it; `false` when no broker answered. Who drops the
+    /// future withdraws nothing that is under way.
+    fn refresh(&self, wants: Vec<Want>) -> Pin<Box<dyn Future<Output = bool> + Send>>;
+    /// A client has used the port of a broker that has departed.
+    fn departed_used(&self, _node: NodeId) {}
     fn bootstrap(&self) -> &[Endpoint];
 }
 

@@ -1,10 +1,11 @@
 //! The cluster as sessions see it: the driver's trait over the view's home.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::cluster::{Endpoint, Observation, View};
+use crate::cluster::{Endpoint, Observation, View, Want};
 use crate::discovery::Views;
 use crate::driver::Cluster;
 
@@ -32,8 +33,16 @@ impl Cluster for Access {
         self.views.observe(observation);
     }
 
-    fn refresh(&self) {
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.views.changes()
+    }
+
+    fn suspect(&self) {
         self.views.suspect();
+    }
+
+    fn refresh(&self, wants: Vec<Want>) -> Pin<Box<dyn Future<Output = bool> + Send>> {
+        Box::pin(self.views.refresh(wants))
     }
 
     fn bootstrap(&self) -> &[Endpoint] {

@@ -35,7 +35,7 @@ impl Session {
                     self.pump_responses();
                 }
                 Action::Learn(observation) => self.environment.cluster.observe(observation),
-                Action::Refresh => self.environment.cluster.refresh(),
+                Action::Refresh => self.environment.cluster.suspect(),
                 Action::Rewrote(api) => self.environment.counting.metrics.rewrites.with_label_values(&[api.name()]).inc(),
                 Action::Close(reason) => {
                     if let Some(limit) = reason.limit() {

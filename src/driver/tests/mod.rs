@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
-use crate::cluster::{Broker, LearnLimits, MetadataObservation, NodeId, Source, learn};
+use crate::cluster::{Broker, LearnLimits, MetadataObservation, Source, learn};
 use crate::metrics::Metrics;
 use crate::rewrite::Advertised;
 use crate::session::{CloseReason, Port};
@@ -51,7 +51,15 @@ impl Cluster for FixedCluster {
         self.observed.lock().unwrap().push(observation);
     }
 
-    fn refresh(&self) {}
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.generations.subscribe()
+    }
+
+    fn suspect(&self) {}
+
+    fn refresh(&self, _wants: Vec<Want>) -> Pin<Box<dyn Future<Output = bool> + Send>> {
+        Box::pin(std::future::ready(true))
+    }
 
     fn bootstrap(&self) -> &[Endpoint] {
         &self.bootstrap
