@@ -5,17 +5,21 @@
 mod api_versions;
 mod describe_cluster;
 mod find_coordinator;
+mod merge_produce;
 mod metadata;
 mod nodes;
 mod produce;
 mod share_acknowledge;
 mod share_fetch;
+mod split_produce;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 pub use self::api_versions::unsupported_api_versions;
+pub use self::merge_produce::{Merge, Merged, merge_produce, virtual_endpoints};
+pub use self::split_produce::split_produce;
 use crate::cluster::{Endpoint, NodeId, Observation, View};
 use crate::wire::{ApiKey, EditError, Malformed};
 
@@ -76,7 +80,7 @@ pub fn concerns(api: ApiKey, version: i16) -> bool {
     match api {
         ApiKey::METADATA | ApiKey::FIND_COORDINATOR | ApiKey::DESCRIBE_CLUSTER | ApiKey::API_VERSIONS => true,
         ApiKey::SHARE_FETCH | ApiKey::SHARE_ACKNOWLEDGE => true,
-        ApiKey::PRODUCE => version >= crate::wire::produce::FIRST_VERSION,
+        ApiKey::PRODUCE => version >= crate::wire::produce::FIRST_VERSION_WITH_HINTS,
         ApiKey::FETCH => version >= FIRST_FETCH_WITH_ENDPOINTS,
         _ => false,
     }

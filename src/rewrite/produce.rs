@@ -8,23 +8,28 @@ use super::nodes::{all_endpoints, learned_leaders, write_endpoints};
 use super::{Context, Failure, Rewritten};
 use crate::wire::Edits;
 use crate::wire::node::NODE_ENDPOINTS_TAG;
-use crate::wire::produce::ProduceResponse;
+use crate::wire::produce::{ProduceResults, all_ok};
 
 pub(super) fn rewrite(version: i16, frame: &Bytes, context: &Context<'_>) -> Result<Rewritten, Failure> {
-    let response = ProduceResponse::parse(frame, version)?;
+    if all_ok(frame, version)? {
+        return Ok(Rewritten { frame: frame.clone(), observation: None });
+    }
+    let response = ProduceResults::parse(frame, version)?;
     let mut edits = Edits::new();
-    if let (Some(field), Some(named)) = (response.tagged_fields.found, &response.node_endpoints) {
+    if let (Some(fields), Some(named)) = (response.tagged_fields, &response.node_endpoints)
+        && let Some(field) = fields.found
+    {
         match all_endpoints(named, context) {
             Some(endpoints) => edits.replace(field.whole, true, |writer| {
                 writer.uvarint(NODE_ENDPOINTS_TAG);
                 writer.sized(|value| write_endpoints(value, &endpoints));
             }),
             None => {
-                let left = response.tagged_fields.count.len - 1;
-                edits.replace(response.tagged_fields.count.span, true, |writer| writer.uvarint(left as u32));
+                let left = fields.count.len - 1;
+                edits.replace(fields.count.span, true, |writer| writer.uvarint(left as u32));
                 edits.remove(field.whole);
             }
         }
     }
-    Ok(Rewritten { frame: edits.apply(frame)?, observation: learned_leaders(&response.hints) })
+    Ok(Rewritten { frame: edits.apply(frame)?, observation: learned_leaders(&response.hints()) })
 }

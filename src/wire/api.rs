@@ -15,6 +15,8 @@ impl ApiKey {
     pub const FIND_COORDINATOR: ApiKey = ApiKey(10);
     pub const SASL_HANDSHAKE: ApiKey = ApiKey(17);
     pub const API_VERSIONS: ApiKey = ApiKey(18);
+    pub const INIT_PRODUCER_ID: ApiKey = ApiKey(22);
+    pub const END_TXN: ApiKey = ApiKey(26);
     pub const SASL_AUTHENTICATE: ApiKey = ApiKey(36);
     pub const DESCRIBE_CLUSTER: ApiKey = ApiKey(60);
     pub const SHARE_FETCH: ApiKey = ApiKey(78);

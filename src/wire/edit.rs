@@ -87,7 +87,19 @@ impl Edits {
     }
 }
 
-/// Writes a replacement's fields.
+/// A frame of our own: its length prefix, and what `write` writes behind it.
+pub fn new_frame(flexible: bool, write: impl FnOnce(&mut Writer<'_>)) -> Result<Bytes, EditError> {
+    let (mut out, mut failure) = (vec![0; 4], None);
+    write(&mut Writer { out: &mut out, flexible, failure: &mut failure });
+    if let Some(failure) = failure {
+        return Err(failure);
+    }
+    let body_bytes = i32::try_from(out.len() - 4).map_err(|_| EditError::FrameTooLarge)?;
+    out[..4].copy_from_slice(&body_bytes.to_be_bytes());
+    Ok(Bytes::from(out))
+}
+
+/// Writes fields.
 #[derive(Debug)]
 pub struct Writer<'a> {
     out: &'a mut Vec<u8>,
@@ -102,6 +114,15 @@ impl Writer<'_> {
 
     pub fn i32(&mut self, value: i32) {
         self.out.extend_from_slice(&value.to_be_bytes());
+    }
+
+    pub fn i64(&mut self, value: i64) {
+        self.out.extend_from_slice(&value.to_be_bytes());
+    }
+
+    /// Bytes that are encoded already.
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
     }
 
     pub fn uvarint(&mut self, mut value: u32) {

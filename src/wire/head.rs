@@ -13,6 +13,13 @@ pub struct Span {
     pub end: u32,
 }
 
+impl Span {
+    /// The bytes of `frame` that it covers; `None`: it reaches out of the frame.
+    pub fn of(self, frame: &[u8]) -> Option<&[u8]> {
+        frame.get(self.start as usize..self.end as usize)
+    }
+}
+
 /// The head of a request. Numbers and offsets only; strings stay in the buffer that it was parsed from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {

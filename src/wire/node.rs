@@ -88,7 +88,7 @@ pub struct LeaderHint<'a> {
 }
 
 /// A topic by name or, in newer versions, by id (KIP-516).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TopicRef<'a> {
     Name(&'a [u8]),
     Id([u8; 16]),

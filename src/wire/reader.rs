@@ -89,7 +89,12 @@ impl<'a> Reader<'a> {
         self.bytes.len().saturating_sub(self.at)
     }
 
-    fn malformed<T>(&self, what: &'static str) -> Result<T, Malformed> {
+    /// The last `len` bytes that were read.
+    pub(super) fn span_behind(&self, len: usize) -> Span {
+        Span { start: self.at.saturating_sub(len) as u32, end: self.position() }
+    }
+
+    pub(super) fn malformed<T>(&self, what: &'static str) -> Result<T, Malformed> {
         Err(Malformed { what, at: self.at as u32 })
     }
 

@@ -11,7 +11,7 @@ use crate::wire::find_coordinator::FindCoordinatorResponse;
 use crate::wire::fixtures::{self, NodeSpec, Spec, every_frame, frame, framed, spec, text};
 use crate::wire::metadata::MetadataResponse;
 use crate::wire::node::{NodeEntry, TopicRef};
-use crate::wire::produce::ProduceResponse;
+use crate::wire::produce::ProduceResults;
 use crate::wire::share_acknowledge::ShareAcknowledgeResponse;
 use crate::wire::share_fetch::ShareFetchResponse;
 use crate::wire::{ApiKey, HeadLimits, Malformed, parse_head};
@@ -22,7 +22,7 @@ fn parse(api: ApiKey, version: i16, frame: &[u8]) -> Result<(), Malformed> {
         ApiKey::FIND_COORDINATOR => FindCoordinatorResponse::parse(frame, version).map(drop),
         ApiKey::DESCRIBE_CLUSTER => DescribeClusterResponse::parse(frame, version).map(drop),
         ApiKey::API_VERSIONS => ApiVersionsResponse::parse(frame, version).map(drop),
-        ApiKey::PRODUCE => ProduceResponse::parse(frame, version).map(drop),
+        ApiKey::PRODUCE => ProduceResults::parse(frame, version).map(drop),
         ApiKey::SHARE_FETCH => ShareFetchResponse::parse(frame, version).map(drop),
         ApiKey::SHARE_ACKNOWLEDGE => ShareAcknowledgeResponse::parse(frame, version).map(drop),
         _ => panic!("no parsed form"),
@@ -98,11 +98,12 @@ proptest! {
         }
         for version in 10..=13 {
             let frame = frame(ApiKey::PRODUCE, version, tag, &fixtures::produce(&spec, version));
-            let parsed = ProduceResponse::parse(&frame, version).unwrap();
+            let parsed = ProduceResults::parse(&frame, version).unwrap();
+            let seen = parsed.hints();
             assert_nodes(&parsed.node_endpoints.map(|endpoints| endpoints.nodes).unwrap_or_default(), &spec.nodes, true);
             let expected = hints(&spec, &[6]);
-            prop_assert_eq!(parsed.hints.len(), expected.len());
-            for (hint, (topic, partition, error, leader, epoch)) in parsed.hints.iter().zip(expected) {
+            prop_assert_eq!(seen.len(), expected.len());
+            for (hint, (topic, partition, error, leader, epoch)) in seen.iter().zip(expected) {
                 let name = TopicRef::Name(spec.topics[topic].name.as_bytes());
                 prop_assert_eq!(hint.topic, if version >= 13 { TopicRef::Id(spec.topics[topic].id) } else { name });
                 prop_assert_eq!((hint.partition, hint.error, hint.leader, hint.leader_epoch), (partition, error, leader, epoch));
@@ -185,7 +186,7 @@ fn versions_without_a_known_layout_are_errors() {
         (ApiKey::FIND_COORDINATOR, 7),
         (ApiKey::DESCRIBE_CLUSTER, 3),
         (ApiKey::API_VERSIONS, 5),
-        (ApiKey::PRODUCE, 9),
+        (ApiKey::PRODUCE, -1),
         (ApiKey::PRODUCE, 14),
         (ApiKey::SHARE_FETCH, 3),
         (ApiKey::SHARE_ACKNOWLEDGE, 3),
