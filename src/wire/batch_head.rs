@@ -82,3 +82,7 @@ fn split_batch(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 fn number<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..)?.first_chunk().copied()
 }
+
+#[cfg(test)]
+#[path = "tests/batch_head.rs"]
+mod tests;

@@ -57,5 +57,8 @@ fn known_version(version: i16, last_version: i16) -> Result<(), Malformed> {
 #[path = "tests/fixtures.rs"]
 pub(crate) mod fixtures;
 #[cfg(test)]
+#[path = "tests/produce_fixtures.rs"]
+pub(crate) mod produce_fixtures;
+#[cfg(test)]
 #[path = "tests/responses.rs"]
 mod responses;

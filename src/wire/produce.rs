@@ -190,3 +190,7 @@ fn tagged_fields(reader: &mut Reader<'_>, version: i16, tag: u32) -> Result<Opti
     }
     reader.tagged_fields((version >= FIRST_VERSION_WITH_HINTS).then_some(tag)).map(Some)
 }
+
+#[cfg(test)]
+#[path = "tests/produce.rs"]
+mod tests;

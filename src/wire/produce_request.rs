@@ -122,3 +122,7 @@ fn partition(reader: &mut Reader<'_>) -> Result<ProducePartition, Malformed> {
     reader.skip_tagged_fields()?;
     Ok(ProducePartition { index, whole: reader.span_from(start), records, batch: BatchHead::read(bytes) })
 }
+
+#[cfg(test)]
+#[path = "tests/produce_request.rs"]
+mod tests;

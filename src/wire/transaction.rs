@@ -30,3 +30,7 @@ pub fn end_txn_producer_id(frame: &[u8], head: &Head) -> Result<i64, Malformed> 
     let _transactional_id = reader.string()?;
     reader.i64()
 }
+
+#[cfg(test)]
+#[path = "tests/transaction.rs"]
+mod tests;
