@@ -1,7 +1,7 @@
-//! The real clients: which there are, how each is built, what each library lacks, and running one.
+//! The real clients: which there are, how each is built, what each library lacks, running one, and its load's command.
 //!
 //! Invariant: a client runs in a bounded time, watched from outside.
-//! Not here: the scenario; each program under `tests/clients/` carries it out in its own language.
+//! Not here: the scenario and the load; each program under `tests/clients/` carries them out in its own language.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -23,7 +23,7 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(20);
 enum Program {
     Go { dir: &'static str, modfile: &'static str },
     Java { version: &'static str },
-    Python { script: &'static str },
+    Python { script: &'static str, load: &'static str },
     Node { dir: &'static str },
 }
 
@@ -51,10 +51,31 @@ pub const CLIENTS: [Client; 9] = [
     Client { name: "kafka-go-0.4.51", program: Program::Go { dir: "kafka-go", modfile: "go.mod" }, lacks: NO_IDEMPOTENCE },
     Client { name: "java-2.8.2", program: Program::Java { version: "2.8.2" }, lacks: &[] },
     Client { name: "java-4.4.0", program: Program::Java { version: "4.4.0" }, lacks: &[] },
-    Client { name: "librdkafka-2.16.0", program: Program::Python { script: "librdkafka.py" }, lacks: &[] },
-    Client { name: "aiokafka-0.14.0", program: Program::Python { script: "aiokafka_client.py" }, lacks: &[] },
+    Client { name: "librdkafka-2.16.0", program: Program::Python { script: "librdkafka.py", load: "librdkafka_load.py" }, lacks: &[] },
+    Client { name: "aiokafka-0.14.0", program: Program::Python { script: "aiokafka_client.py", load: "aiokafka_load.py" }, lacks: &[] },
     Client { name: "kafkajs-2.2.4", program: Program::Node { dir: "kafkajs" }, lacks: GZIP_AND_SNAPPY_ONLY },
 ];
+
+/// For loads alone: the version with the published fix of the stall.
+const FRANZ_GO_CURRENT: Client =
+    Client { name: "franz-go-1.22.2", program: Program::Go { dir: "franz-go", modfile: "go-1.22.2.mod" }, lacks: &[] };
+
+/// What a load is; `tests/clients/README.md` says what its program prints and how it is stopped.
+pub struct LoadOptions<'a> {
+    pub topic: &'a str,
+    pub partitions: u32,
+    pub records_per_second: u32,
+    pub keys: u32,
+    /// None: as the library does without being told.
+    pub idempotence: Option<bool>,
+}
+
+/// What a program is started for.
+#[derive(Clone, Copy)]
+enum Purpose {
+    Scenario,
+    Load,
+}
 
 /// What one run brought, from the program and from outside.
 pub struct Run {
@@ -68,6 +89,21 @@ pub struct Run {
 impl Client {
     /// Builds it where that is needed: the command up to the bootstrap servers.
     pub fn install(&self) -> Result<Vec<OsString>> {
+        self.install_for(Purpose::Scenario)
+    }
+
+    /// Builds it where that is needed: the whole command that produces a load. It reads `stop` from its standard input, and stops at
+    /// its end too.
+    pub fn load_command(&self, bootstrap: &str, load: &LoadOptions<'_>) -> Result<Vec<OsString>> {
+        let mut command = self.install_for(Purpose::Load)?;
+        let [partitions, rate, keys] = [load.partitions, load.records_per_second, load.keys].map(|number| number.to_string());
+        command.extend([bootstrap, "--load", "--topic", load.topic, "--partitions", &partitions].map(OsString::from));
+        command.extend(["--rate", &rate, "--keys", &keys, "--out", "json"].map(OsString::from));
+        command.extend(load.idempotence.map(|idempotent| OsString::from(if idempotent { "--idempotent" } else { "--plain" })));
+        Ok(command)
+    }
+
+    fn install_for(&self, purpose: Purpose) -> Result<Vec<OsString>> {
         let sources = install::root().join("tests/clients");
         let built = install::target().join("clients");
         Ok(match self.program {
@@ -77,14 +113,28 @@ impl Client {
                 let classes = install::java_classes(&sources.join("java/src"), &jars, &built.join(self.name).join("classes"))?;
                 let class_path = std::env::join_paths([classes, jars.join("*")])?;
                 let mut command = ["java", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp"].map(OsString::from).to_vec();
-                command.extend([class_path, "Conformance".into()]);
+                let main = match purpose {
+                    Purpose::Scenario => "Conformance",
+                    Purpose::Load => "Load",
+                };
+                command.extend([class_path, main.into()]);
                 command
             }
-            Program::Python { script } => {
+            Program::Python { script, load } => {
+                let script = match purpose {
+                    Purpose::Scenario => script,
+                    Purpose::Load => load,
+                };
                 let interpreter = install::python(&sources.join("python/requirements.txt"), &built.join("python"))?;
                 vec![interpreter.into(), "-B".into(), sources.join("python").join(script).into()]
             }
-            Program::Node { dir } => vec!["node".into(), install::node_program(&sources.join(dir), &built.join(self.name))?.into()],
+            Program::Node { dir } => {
+                let main = match purpose {
+                    Purpose::Scenario => "main.js",
+                    Purpose::Load => "load.js",
+                };
+                vec!["node".into(), install::node_program(&sources.join(dir), main, &built.join(self.name))?.into()]
+            }
         })
     }
 
@@ -124,4 +174,9 @@ impl Client {
 
 pub fn by_name(name: &str) -> Option<&'static Client> {
     CLIENTS.iter().find(|client| client.name == name)
+}
+
+/// Every client that can produce a load.
+pub fn with_load() -> impl Iterator<Item = &'static Client> {
+    CLIENTS.iter().chain([&FRANZ_GO_CURRENT])
 }

@@ -82,8 +82,8 @@ pub fn python(requirements: &Path, dir: &Path) -> Result<PathBuf> {
     Ok(interpreter)
 }
 
-/// A Node.js program with its locked packages: its main file.
-pub fn node_program(source: &Path, dir: &Path) -> Result<PathBuf> {
+/// A Node.js program with its locked packages: the file to run, `main`.
+pub fn node_program(source: &Path, main: &str, dir: &Path) -> Result<PathBuf> {
     tool("node", "Node.js, 18 or newer,", "the client kafkajs")?;
     let stamp = fs::read_to_string(source.join("package-lock.json"))?;
     once(dir, &stamp, || {
@@ -99,9 +99,9 @@ pub fn node_program(source: &Path, dir: &Path) -> Result<PathBuf> {
             "--silent",
         ]))
     })?;
-    let main = dir.join("main.js");
-    fs::copy(source.join("main.js"), &main)?;
-    Ok(main)
+    let installed = dir.join(main);
+    fs::copy(source.join(main), &installed)?;
+    Ok(installed)
 }
 
 /// Runs `install` unless `dir` was installed from the same `stamp`; a half installation is removed first.

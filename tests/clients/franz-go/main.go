@@ -45,6 +45,9 @@ func (r *run) learn(c *kgo.Client) {
 }
 
 func main() {
+	if report.Loads() {
+		report.MainLoad("franz-go", "github.com/twmb/franz-go", load)
+	}
 	report.Main("franz-go", "github.com/twmb/franz-go", func(r *report.Run) { (&run{r}).scenario() })
 }
 

@@ -24,6 +24,9 @@ type run struct {
 }
 
 func main() {
+	if report.Loads() {
+		report.MainLoad("kafka-go", "github.com/segmentio/kafka-go", load)
+	}
 	report.Main("kafka-go", "github.com/segmentio/kafka-go", func(r *report.Run) {
 		transport := &kafka.Transport{Dial: r.DialContext, ClientID: r.ClientID}
 		(&run{

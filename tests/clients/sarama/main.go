@@ -19,6 +19,9 @@ type run struct {
 }
 
 func main() {
+	if report.Loads() {
+		report.MainLoad("sarama", "github.com/IBM/sarama", load)
+	}
 	report.Main("sarama", "github.com/IBM/sarama", func(r *report.Run) { (&run{r}).scenario() })
 }
 

@@ -1,4 +1,3 @@
-import java.io.InputStream;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -42,7 +41,7 @@ public final class Conformance {
 
     private Conformance(String bootstrap) {
         this.bootstrap = bootstrap;
-        clientId = "conformance-java-" + version();
+        clientId = "conformance-java-" + Report.version();
         topic = clientId + "-" + System.currentTimeMillis();
         partitions = IntStream.range(0, PARTITIONS).mapToObj(p -> new TopicPartition(topic, p)).collect(Collectors.toList());
     }
@@ -53,19 +52,9 @@ public final class Conformance {
             System.exit(2);
         }
         Report.readLog();
-        Report.client(version());
+        Report.client(Report.version());
         new Conformance(args[0]).scenario();
         Report.finish();
-    }
-
-    private static String version() {
-        try (InputStream in = Admin.class.getResourceAsStream("/kafka/kafka-version.properties")) {
-            Properties p = new Properties();
-            p.load(in);
-            return p.getProperty("version");
-        } catch (Exception e) {
-            return "unknown";
-        }
     }
 
     private Properties config(String... more) {

@@ -1,13 +1,16 @@
+import java.io.InputStream;
 import java.io.OutputStream;
 import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
 import java.util.Collection;
+import java.util.Properties;
 import java.util.Set;
 import java.util.concurrent.ConcurrentSkipListSet;
 import java.util.function.BooleanSupplier;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import java.util.stream.Collectors;
+import org.apache.kafka.clients.admin.Admin;
 
 /** The lines that the program prints and the addresses that it collects; tests/clients/README.md describes them. */
 final class Report {
@@ -70,6 +73,17 @@ final class Report {
         }
     }
 
+    /** The library's version, as it says it. */
+    static String version() {
+        try (InputStream in = Admin.class.getResourceAsStream("/kafka/kafka-version.properties")) {
+            Properties p = new Properties();
+            p.load(in);
+            return p.getProperty("version");
+        } catch (Exception e) {
+            return "unknown";
+        }
+    }
+
     static void client(String version) {
         emit("{\"client\":\"java\",\"version\":" + quoted(version) + "}");
     }
@@ -91,7 +105,7 @@ final class Report {
         return detail;
     }
 
-    private static void emit(String line) {
+    static void emit(String line) {
         PrintStream out = System.out;
         byte[] bytes = (line + "\n").getBytes(StandardCharsets.UTF_8);
         out.write(bytes, 0, bytes.length);
@@ -102,7 +116,7 @@ final class Report {
         return values.stream().map(Report::quoted).collect(Collectors.joining(",", "[", "]"));
     }
 
-    private static String quoted(String value) {
+    static String quoted(String value) {
         StringBuilder s = new StringBuilder("\"");
         for (char c : value.toCharArray()) {
             if (c == '"' || c == '\\') {
