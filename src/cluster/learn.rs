@@ -1,7 +1,6 @@
 //! The rules by which one answer of the cluster makes the next view.
 //!
-//! Brokers: any answer adds one or gives it another address at once; only an answer to our own request removes one, since brokers lag
-//! each other and a client's answer may come from the one that lags. Leaders: see `learn_topics`.
+//! Brokers: see `learn_brokers`. Leaders: see `learn_topics`.
 //!
 //! Invariant: the next view exists exactly if it differs from the one before, and then its generation is the next number.
 //! Deliberately absent: asking for a refresh (a suspicion is returned as a value).
@@ -9,13 +8,15 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::learn_topics::learn_topics;
-use super::{ApiVersionsObservation, Broker, CoordinatorObservation, MetadataObservation, NodeId, NodeVersions, Observation, Source, View};
+use super::learn_topics::{hold_against, learn_topics};
+use super::{ApiVersionsObservation, CoordinatorObservation, MetadataObservation, NodeId, NodeVersions, Observation, Source, View};
 
 /// Bounds on what a view may hold. What does not fit is not learned, and counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LearnLimits {
     pub max_brokers: usize,
+    /// Where it is full, the one that has been away longest makes room for one that leaves.
+    pub max_departed: usize,
     pub max_topics: usize,
     /// Over all topics.
     pub max_partitions: usize,
@@ -27,7 +28,14 @@ pub struct LearnLimits {
 
 impl Default for LearnLimits {
     fn default() -> Self {
-        LearnLimits { max_brokers: 1_000, max_topics: 20_000, max_partitions: 200_000, max_coordinators: 10_000, lower_epoch_answers: 5 }
+        LearnLimits {
+            max_brokers: 1_000,
+            max_departed: 1_000,
+            max_topics: 20_000,
+            max_partitions: 200_000,
+            max_coordinators: 10_000,
+            lower_epoch_answers: 5,
+        }
     }
 }
 
@@ -57,12 +65,16 @@ pub struct Suspicion {
 pub enum SuspicionReason {
     /// A client's answer lacks a broker that we hold for listed.
     BrokerMissing(NodeId),
-    /// A client's answer has a new broker, or another address for a known one.
+    /// A client's answer has a new broker, one that left, or another address for a known one.
     BrokerAppeared(NodeId),
     /// A leader is named that is not listed.
     UnlistedLeader(NodeId),
     /// A topic known without its id has a smaller epoch than before, though the cluster has ids: it may have been re-created.
     LowerEpoch,
+    /// A client's answer names another leader than the view, at the same epoch or in a version without epochs.
+    OtherLeader,
+    /// A client asks for a broker that the view knows nothing of.
+    UnknownBroker(NodeId),
 }
 
 /// Why an answer was not believed.
@@ -93,6 +105,8 @@ pub fn learn(view: &View, now: Instant, observation: &Observation, limits: &Lear
         Observation::ApiVersions(versions) => draft.versions(versions),
         Observation::Coordinators(coordinators) => draft.coordinators(coordinators),
         Observation::Leaders(topics) => learn_topics(&mut draft, Source::Passing, topics),
+        Observation::AskedFor(node) => draft.asked_for(*node),
+        Observation::Retire(node) => draft.retire(*node),
     }
     draft.finish()
 }
@@ -151,57 +165,15 @@ impl Draft<'_> {
         for broker in &metadata.brokers {
             self.broker_listed(broker, metadata);
         }
+        self.forget_oldest_departed();
         if metadata.source == Source::Own && metadata.controller.is_some() && metadata.controller != self.view().controller {
             self.edit().controller = metadata.controller;
         }
         // Below version 7 an answer has no epochs: only our own, which we asked a broker of our choice for, is worth believing.
         if metadata.source == Source::Own || metadata.version >= 7 {
             learn_topics(self, metadata.source, &metadata.topics);
-        }
-    }
-
-    fn broker_listed(&mut self, seen: &Broker, metadata: &MetadataObservation) {
-        if seen.id.0 < 0 {
-            return;
-        }
-        let known = self.view().brokers.get(&seen.id);
-        if known == Some(seen) {
-            return;
-        }
-        if known.is_none() && self.view().brokers.len() >= self.limits.max_brokers {
-            self.learned.dropped.brokers += 1;
-            return;
-        }
-        let mut broker = seen.clone();
-        // Version 0 has no racks.
-        if metadata.version == 0 {
-            broker.rack = known.and_then(|known| known.rack.clone());
-            if known == Some(&broker) {
-                return;
-            }
-        }
-        if known.is_none_or(|known| known.endpoint != broker.endpoint) {
-            if metadata.source == Source::Passing {
-                self.suspect(SuspicionReason::BrokerAppeared(seen.id), None);
-            }
-            self.edit().versions.remove(&seen.id);
-        }
-        self.edit().brokers.insert(seen.id, broker);
-    }
-
-    fn brokers_not_listed(&mut self, metadata: &MetadataObservation) {
-        let mut seen: Vec<NodeId> = metadata.brokers.iter().map(|broker| broker.id).collect();
-        seen.sort_unstable();
-        let missing: Vec<NodeId> = self.view().brokers.keys().filter(|id| seen.binary_search(id).is_err()).copied().collect();
-        for node in missing {
-            match metadata.source {
-                Source::Passing => self.suspect(SuspicionReason::BrokerMissing(node), None),
-                Source::Own => {
-                    let view = self.edit();
-                    view.brokers.remove(&node);
-                    view.versions.remove(&node);
-                }
-            }
+        } else {
+            hold_against(self, &metadata.topics);
         }
     }
 

@@ -45,7 +45,9 @@ fn observation() -> impl Strategy<Value = Observation> {
         let key = ["g", "h", "i", "j"][key].into();
         Observation::Coordinators(vec![CoordinatorObservation { kind: CoordinatorKind::Group, key, node: node(id) }])
     });
-    prop_oneof![4 => metadata, 1 => versions, 1 => coordinators, 2 => topics().prop_map(Observation::Leaders)]
+    let asked_for = (0..7i32).prop_map(|id| Observation::AskedFor(node(id)));
+    let retire = (0..7i32).prop_map(|id| Observation::Retire(node(id)));
+    prop_oneof![8 => metadata, 2 => versions, 2 => coordinators, 4 => topics().prop_map(Observation::Leaders), 1 => asked_for, 1 => retire]
 }
 
 fn epochs(view: &View) -> HashMap<(TopicId, i32), i32> {
@@ -60,7 +62,14 @@ proptest! {
 
     #[test]
     fn a_view_only_moves_forward(observations in prop::collection::vec(observation(), 1..60)) {
-        let limits = LearnLimits { max_brokers: 4, max_topics: 5, max_partitions: 8, max_coordinators: 3, lower_epoch_answers: 2 };
+        let limits = LearnLimits {
+            max_brokers: 4,
+            max_departed: 2,
+            max_topics: 5,
+            max_partitions: 8,
+            max_coordinators: 3,
+            lower_epoch_answers: 2,
+        };
         let mut view = View::default();
         let mut now = Instant::now();
         for seen in observations {
@@ -89,6 +98,19 @@ proptest! {
             let broker_left = view.brokers.keys().any(|id| !next.brokers.contains_key(id));
             let own = matches!(&seen, Observation::Metadata(metadata) if metadata.source == Source::Own);
             prop_assert!(!broker_left || own, "{:?} removed a broker", seen);
+            let came_back = view.departed.iter().any(|(id, departed)| departed.endpoint.is_some() && next.brokers.contains_key(id));
+            prop_assert!(!came_back || own, "{:?} brought a broker back", seen);
+            prop_assert!(next.departed.len() <= limits.max_departed);
+            prop_assert!(next.departed.keys().all(|id| !next.brokers.contains_key(id)), "listed and departed");
+            prop_assert!(next.moved_from.keys().all(|id| next.brokers.contains_key(id)));
+            let told: Vec<NodeId> = next.told_brokers().map(|broker| broker.id).collect();
+            prop_assert!(told.is_sorted() && told.len() == next.brokers.len() + next.departed.len());
+            for broker in view.told_brokers() {
+                let forgotten = !next.is_told(broker.id);
+                let room_made = next.departed.len() == limits.max_departed;
+                prop_assert!(!forgotten || room_made || seen == Observation::Retire(broker.id), "{:?} made {} vanish", seen, broker.id);
+                prop_assert!(forgotten || broker.rack.is_none() || next.known_rack(broker.id) == broker.rack);
+            }
             for (id, broker) in &next.brokers {
                 prop_assert!(next.versions_of(*id).is_none_or(|versions| versions.endpoint == broker.endpoint));
             }
@@ -124,7 +146,7 @@ fn contradicts_itself(seen: &Observation) -> bool {
     match seen {
         Observation::Metadata(metadata) => has_twins(metadata.brokers.iter().map(|broker| broker.id)) || has_twin_topics(&metadata.topics),
         Observation::Leaders(topics) => has_twin_topics(topics),
-        Observation::ApiVersions(_) | Observation::Coordinators(_) => false,
+        Observation::ApiVersions(_) | Observation::Coordinators(_) | Observation::AskedFor(_) | Observation::Retire(_) => false,
     }
 }
 

@@ -41,11 +41,11 @@ pub(super) fn answer(source: Source, brokers: &[i32], topics: Vec<TopicObservati
     })
 }
 
-fn own(brokers: &[i32], topics: Vec<TopicObservation>) -> Observation {
+pub(super) fn own(brokers: &[i32], topics: Vec<TopicObservation>) -> Observation {
     answer(Source::Own, brokers, topics)
 }
 
-fn passing(brokers: &[i32], topics: Vec<TopicObservation>) -> Observation {
+pub(super) fn passing(brokers: &[i32], topics: Vec<TopicObservation>) -> Observation {
     answer(Source::Passing, brokers, topics)
 }
 
@@ -58,18 +58,18 @@ fn versions(id: i32, ranges: &[(ApiKey, i16, i16)]) -> Observation {
 }
 
 /// Learns one observation after the other.
-struct Learner {
-    view: View,
-    now: Instant,
-    limits: LearnLimits,
+pub(super) struct Learner {
+    pub(super) view: View,
+    pub(super) now: Instant,
+    pub(super) limits: LearnLimits,
 }
 
 impl Learner {
-    fn new() -> Learner {
+    pub(super) fn new() -> Learner {
         Learner { view: View::default(), now: Instant::now(), limits: LearnLimits::default() }
     }
 
-    fn learn(&mut self, observation: Observation) -> Learned {
+    pub(super) fn learn(&mut self, observation: Observation) -> Learned {
         let learned = learn(&self.view, self.now, &observation, &self.limits);
         if let Some(view) = &learned.view {
             assert_eq!(view.generation, self.view.generation + 1);
@@ -78,11 +78,11 @@ impl Learner {
         learned
     }
 
-    fn leader(&self, name: &str) -> Option<(i32, i32)> {
+    pub(super) fn leader(&self, name: &str) -> Option<(i32, i32)> {
         self.view.leader(TopicRef::Name(name), 0).map(|leader| (leader.node.0, leader.epoch))
     }
 
-    fn listed(&self) -> Vec<i32> {
+    pub(super) fn listed(&self) -> Vec<i32> {
         self.view.brokers.keys().map(|id| id.0).collect()
     }
 }
@@ -348,7 +348,7 @@ fn a_coordinator_counts_while_it_is_listed() {
 #[test]
 fn what_is_over_a_limit_is_dropped_and_counted() {
     let mut learner = Learner::new();
-    learner.limits = LearnLimits { max_brokers: 2, max_topics: 2, max_partitions: 3, max_coordinators: 1, lower_epoch_answers: 5 };
+    learner.limits = LearnLimits { max_brokers: 2, max_topics: 2, max_partitions: 3, max_coordinators: 1, ..LearnLimits::default() };
     let two = |id, name| topic(id, name, vec![led(0, 1, 1), led(1, 1, 1)]);
     let learned = learner.learn(own(&[1, 2, 3], vec![two(1, "t"), two(2, "u"), two(3, "v")]));
     assert_eq!(learned.dropped, Dropped { brokers: 1, topics: 1, partitions: 1, coordinators: 0 });

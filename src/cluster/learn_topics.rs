@@ -2,7 +2,8 @@
 //!
 //! Epochs are per topic id: an answer with a smaller one comes from a broker that lags. A topic that is deleted and created again has a
 //! new id and starts anew. Where the cluster has no topic ids (Metadata below 10) a re-created topic looks like one that went back, and
-//! then a smaller epoch counts after several equal answers in a row.
+//! then a smaller epoch counts after several equal answers in a row. At an equal epoch a client's answer does not replace a leader that
+//! is listed: it takes an answer of our own to say that the cluster moves leaders without a new epoch.
 //!
 //! Invariant: an error about a topic that one client got never enters the view: it may say what its principal may see, not what is.
 //! Deliberately absent: brokers (`learn`).
@@ -21,7 +22,7 @@ pub(super) fn learn_topics(draft: &mut Draft<'_>, source: Source, topics: &[Topi
     let ids_exist = draft.view().may_have_topic_ids();
     for seen in topics {
         match (seen.error, source) {
-            (0, _) => learn_topic(draft, seen, ids_exist),
+            (0, _) => learn_topic(draft, source, seen, ids_exist),
             (UNKNOWN_TOPIC_OR_PARTITION | UNKNOWN_TOPIC_ID, Source::Own) => forget_topic(draft, seen),
             _ => {}
         }
@@ -38,7 +39,7 @@ fn forget_topic(draft: &mut Draft<'_>, seen: &TopicObservation) {
     }
 }
 
-fn learn_topic(draft: &mut Draft<'_>, seen: &TopicObservation, ids_exist: bool) {
+fn learn_topic(draft: &mut Draft<'_>, source: Source, seen: &TopicObservation, ids_exist: bool) {
     let has_id = seen.id != TopicId::default();
     let place = match &seen.name {
         _ if has_id => TopicRef::Id(seen.id),
@@ -70,14 +71,16 @@ fn learn_topic(draft: &mut Draft<'_>, seen: &TopicObservation, ids_exist: bool) 
             draft.learned.dropped.partitions += 1;
             continue;
         }
-        let verdict = learn_partition(draft, &mut next, partition, lower_may_count);
+        let verdict = learn_partition(draft, source, &mut next, partition, lower_may_count);
         match verdict {
             Verdict::Taken => {}
             Verdict::Unlisted(node) => draft.suspect(SuspicionReason::UnlistedLeader(node), next.name.clone()),
-            Verdict::Lower if ids_exist && next.id == TopicId::default() => {
+            // Under a bare name: of this topic before, or of another one that has taken its name.
+            Verdict::Lower if ids_exist && !has_id => {
                 draft.suspect(SuspicionReason::LowerEpoch, next.name.clone());
             }
             Verdict::Lower => {}
+            Verdict::Other => draft.suspect(SuspicionReason::OtherLeader, next.name.clone()),
         }
     }
     if let Some(suspicion) = &mut draft.learned.suspicion {
@@ -122,14 +125,20 @@ enum Verdict {
     Unlisted(NodeId),
     /// The answer's epoch is below the known one.
     Lower,
+    /// A client's answer names another leader at the same epoch.
+    Other,
 }
 
-fn learn_partition(draft: &Draft<'_>, topic: &mut Topic, seen: &PartitionObservation, lower_may_count: bool) -> Verdict {
-    let unlisted = seen.leader.filter(|node| !draft.view().brokers.contains_key(node));
+fn learn_partition(draft: &Draft<'_>, source: Source, topic: &mut Topic, seen: &PartitionObservation, lower_may_count: bool) -> Verdict {
+    let view = draft.view();
+    let unlisted = seen.leader.filter(|node| !view.brokers.contains_key(node));
     let known = topic.partitions.entry(seen.index).or_insert(Partition {
         leader: None,
         epoch: seen.leader_epoch,
         leaderless_since: None,
+        changed_at: draft.now,
+        last_good: None,
+        unlisted_since: None,
         lower: None,
     });
     let same_epoch = seen.leader_epoch == known.epoch;
@@ -138,10 +147,24 @@ fn learn_partition(draft: &Draft<'_>, topic: &mut Topic, seen: &PartitionObserva
         return Verdict::Lower;
     }
     known.lower = None;
+    let unled_since = view.unled_since(known);
+    let is_led = unled_since.is_none() && known.leader.is_some();
     match (seen.leader, unlisted) {
         // At an equal epoch this is a guess of a broker that knows less.
         (Some(_), Some(unlisted)) if same_epoch && known.leader.is_some() => return Verdict::Unlisted(unlisted),
+        (Some(_), None) if same_epoch && known.epoch >= 0 && source == Source::Passing && is_led && known.leader != seen.leader => {
+            return Verdict::Other;
+        }
         (Some(leader), _) => {
+            known.last_good = match known.leader {
+                _ if view.is_told(leader) => None,
+                Some(before) if view.is_told(before) => Some(before),
+                _ => known.last_good,
+            };
+            known.unlisted_since = unlisted.map(|_| unled_since.unwrap_or(draft.now));
+            if known.leader != seen.leader {
+                known.changed_at = draft.now;
+            }
             known.leader = Some(leader);
             known.leaderless_since = None;
         }
@@ -149,8 +172,27 @@ fn learn_partition(draft: &Draft<'_>, topic: &mut Topic, seen: &PartitionObserva
             known.leaderless_since.get_or_insert(draft.now);
         }
     }
+    if !same_epoch {
+        known.changed_at = draft.now;
+    }
     known.epoch = seen.leader_epoch;
     unlisted.map_or(Verdict::Taken, Verdict::Unlisted)
+}
+
+/// A client's answer without epochs may be older or newer than the view: where they differ, a request of our own says which.
+pub(super) fn hold_against(draft: &mut Draft<'_>, topics: &[TopicObservation]) {
+    for seen in topics.iter().filter(|seen| seen.error == 0) {
+        let Some(known) = seen.name.as_deref().and_then(|name| draft.view().topic(TopicRef::Name(name))).cloned() else { continue };
+        let differs = |seen: &PartitionObservation| {
+            known.partitions.get(&seen.index).is_some_and(|known| match seen.leader {
+                None => known.leaderless_since.is_none(),
+                Some(_) => known.leader != seen.leader,
+            })
+        };
+        if seen.partitions.iter().any(differs) {
+            draft.suspect(SuspicionReason::OtherLeader, known.name.clone());
+        }
+    }
 }
 
 /// Counts one more answer with a smaller epoch; true: there were enough equal ones in a row.

@@ -4,7 +4,9 @@
 //! Invariant: per topic id, a leader epoch never goes backwards (except by the rule for clusters without topic ids, see `learn`).
 //! Deliberately absent: IO, clocks (the caller says what time it is), clients' bytes.
 
+mod departed;
 mod learn;
+mod learn_brokers;
 mod learn_topics;
 mod observation;
 mod topics;
@@ -12,12 +14,15 @@ mod view;
 mod want;
 
 #[cfg(test)]
+mod departed_tests;
+#[cfg(test)]
 mod learn_properties;
 #[cfg(test)]
 mod learn_tests;
 
 use std::sync::Arc;
 
+pub use departed::{Departed, LastLeader, ToldBroker};
 pub use learn::{Dropped, LearnLimits, Learned, Refused, Suspicion, SuspicionReason, learn};
 pub use observation::{
     ApiVersionsObservation, CoordinatorKind, CoordinatorObservation, MetadataObservation, Observation, PartitionObservation, Source,
@@ -54,6 +59,7 @@ impl std::fmt::Display for Endpoint {
 pub struct Broker {
     pub id: NodeId,
     pub endpoint: Endpoint,
+    /// As first heard: clients drop their connections to a broker whose rack changes.
     pub rack: Option<Arc<str>>,
 }
 

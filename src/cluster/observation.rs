@@ -1,4 +1,4 @@
-//! What can be learned from one answer of the cluster, before the view has judged it.
+//! What can be learned, mostly from one answer of the cluster, before the view has judged it.
 
 use std::sync::Arc;
 
@@ -26,6 +26,10 @@ pub enum Observation {
     Coordinators(Vec<CoordinatorObservation>),
     /// Leader hints (KIP-951).
     Leaders(Vec<TopicObservation>),
+    /// A client asks the virtual broker of a node id that the view knows nothing of: it left before this process started.
+    AskedFor(NodeId),
+    /// Clients need not hear of this departed broker any more.
+    Retire(NodeId),
 }
 
 /// A Metadata response. Only from version 7 on do leaders carry epochs; older ones teach nothing about leaders.

@@ -33,6 +33,12 @@ pub struct Partition {
     pub epoch: i32,
     /// Since when the cluster says that there is no leader (−1); `leader` is then the last good one.
     pub leaderless_since: Option<Instant>,
+    /// When `leader` or `epoch` last changed.
+    pub changed_at: Instant,
+    /// While `leader` is a broker that nobody has listed: the one before it.
+    pub(super) last_good: Option<NodeId>,
+    /// `leader` was not listed when it was named: since when no listed broker has led.
+    pub(super) unlisted_since: Option<Instant>,
     /// A smaller epoch that answers keep repeating, where that may come to count.
     pub(super) lower: Option<LowerEpoch>,
 }

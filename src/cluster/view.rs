@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Broker, CoordinatorKind, Endpoint, NodeId, Partition, Topic, TopicRef, Topics, VersionRange};
+use super::{Broker, CoordinatorKind, Departed, Endpoint, NodeId, Partition, Topic, TopicRef, Topics, VersionRange};
 use crate::wire::ApiKey;
 
 /// A snapshot of what we know of the cluster.
@@ -18,6 +18,10 @@ pub struct View {
     pub cluster_id: Option<Arc<str>>,
     /// The brokers that the cluster lists now.
     pub brokers: BTreeMap<NodeId, Broker>,
+    /// Brokers that it does not list, though clients know them.
+    pub departed: BTreeMap<NodeId, Departed>,
+    /// The address that a broker had before our own request was told its present one: a lagging broker may still name it.
+    pub(super) moved_from: BTreeMap<NodeId, Endpoint>,
     /// As our own last request was told. Under KRaft brokers name any one of themselves.
     pub controller: Option<NodeId>,
     pub(super) topics: Arc<Topics>,

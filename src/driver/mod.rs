@@ -28,7 +28,7 @@ pub use diagnosis::Diagnosis;
 pub use session::{Accepted, run};
 
 use crate::cluster::{Endpoint, NodeId, Observation, View, Want};
-use crate::rewrite::{Addresses, UnknownApis};
+use crate::rewrite::{Addresses, Masks, UnknownApis};
 use crate::session::Limits;
 use crate::transport::Connector;
 
@@ -68,6 +68,7 @@ pub struct Environment {
     pub settings: Settings,
     pub limits: Arc<Limits>,
     pub unknown_apis: UnknownApis,
+    pub masks: Masks,
     pub connector: Connector,
     pub cluster: Arc<dyn Cluster>,
     pub addresses: Arc<dyn Addresses>,

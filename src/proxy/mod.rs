@@ -27,6 +27,7 @@ use crate::discovery::{self, Views};
 use crate::driver::{Counting, Diagnosis, Environment};
 use crate::listeners::{self, BindErrors};
 use crate::metrics::Metrics;
+use crate::rewrite::Masks;
 use crate::transport::Connector;
 
 /// Why the proxy did not start.
@@ -72,6 +73,7 @@ pub async fn run_with(
         settings: config.driver.clone(),
         limits: Arc::new(config.session.clone()),
         unknown_apis: config.unknown_apis,
+        masks: Masks::default(),
         connector: connector.clone(),
         cluster: Arc::new(Access::new(views.clone(), config.discovery.bootstrap.clone())),
         addresses: ports.clone(),

@@ -95,7 +95,12 @@ impl Status for ProxyStatus {
         let virtual_brokers = self.ports.all().into_iter().map(|port| VirtualBrokerStatus {
             node_id: port.node.0,
             address: Endpoint { host: host.clone(), port: port.port }.to_string(),
-            state: if view.brokers.contains_key(&port.node) { "live" } else { "unlisted" }.to_owned(),
+            state: match view.brokers.contains_key(&port.node) {
+                true => "live",
+                false if view.is_departed(port.node) => "departed",
+                false => "unlisted",
+            }
+            .to_owned(),
             sessions: self.sessions.of(VirtualBroker::Node(port.node)),
         });
         StatusReport {

@@ -24,7 +24,7 @@ pub(super) fn rewrite(version: i16, frame: &Bytes, context: &Context<'_>) -> Res
             Some(_) => (),
         }
     }
-    Ok(Rewritten { frame: edits.apply(frame)?, observation: observation(&response, context) })
+    Ok(Rewritten::new(edits.apply(frame)?, observation(&response, context)))
 }
 
 /// The highest version that a client may use, or `None` if it may use none.

@@ -1,4 +1,4 @@
-//! DescribeCluster: virtual addresses; which brokers exist is told as it is.
+//! DescribeCluster: virtual addresses; which brokers exist is told as it is: departed ones are not among them.
 //!
 //! Deliberately absent: learning from it; version 2 may list fenced brokers, which Metadata does not.
 
@@ -21,6 +21,6 @@ pub(super) fn rewrite(version: i16, frame: &Bytes, context: &Context<'_>) -> Res
     if response.controller.node != -1 && addresses.listed().binary_search(&response.controller.node).is_err() {
         edits.replace(response.controller.span, flexible, |writer| writer.i32(-1));
     }
-    addresses.replace(&mut edits, flexible, response.broker_count, &response.brokers);
-    Ok(Rewritten { frame: edits.apply(frame)?, observation: None })
+    addresses.replace(&mut edits, flexible, response.broker_count, &response.brokers, |_| None, &[]);
+    Ok(Rewritten::new(edits.apply(frame)?, None))
 }

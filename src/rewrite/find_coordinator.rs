@@ -1,4 +1,4 @@
-//! FindCoordinator: virtual addresses.
+//! FindCoordinator: virtual addresses; a coordinator that has departed keeps its own.
 //!
 //! Deliberately absent: learning coordinators; the response does not say of what kind they are, nor, up to version 3, whose.
 
@@ -19,7 +19,7 @@ pub(super) fn rewrite(version: i16, frame: &Bytes, context: &Context<'_>) -> Res
     for coordinator in &response.coordinators {
         readdress(&mut edits, flexible, coordinator, context);
     }
-    Ok(Rewritten { frame: edits.apply(frame)?, observation: None })
+    Ok(Rewritten::new(edits.apply(frame)?, None))
 }
 
 fn readdress(edits: &mut Edits, flexible: bool, coordinator: &CoordinatorEntry<'_>, context: &Context<'_>) {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::nodes::{all_endpoints, write_endpoints};
 use super::{Advertised, Context, Failure, RewriteError};
-use crate::cluster::Broker;
+use crate::cluster::ToldBroker;
 use crate::wire::node::{NODE_ENDPOINTS_TAG, NodeEndpoints};
 use crate::wire::produce::{FIRST_VERSION_WITH_HINTS, LAST_VERSION, ProduceResult};
 use crate::wire::produce_request::ProduceRequest;
@@ -28,7 +28,7 @@ pub struct Merge<'a> {
     pub throttle_time_ms: i32,
     /// All brokers with their virtual addresses, from `virtual_endpoints`. They leave only if a copied result names one of them as its
     /// partition's leader; with `None`, and where they lack that leader, the result loses its CurrentLeader.
-    pub endpoints: Option<&'a [(&'a Broker, Advertised)]>,
+    pub endpoints: Option<&'a [(ToldBroker<'a>, Advertised)]>,
 }
 
 /// One partition's result.
@@ -45,8 +45,8 @@ pub enum Merged<'a> {
     Made { error: i16 },
 }
 
-/// Every broker of the view with its virtual address, for `Merge::endpoints`; `None` (none may be listed) if one has no virtual address.
-pub fn virtual_endpoints<'v>(context: &Context<'v>) -> Option<Vec<(&'v Broker, Advertised)>> {
+/// Every broker that clients are told of with its virtual address, for `Merge::endpoints`; `None` (none may be listed) if one has no virtual address.
+pub fn virtual_endpoints<'v>(context: &Context<'v>) -> Option<Vec<(ToldBroker<'v>, Advertised)>> {
     let nobody = NodeEndpoints { whole: Span { start: 0, end: 0 }, nodes: Vec::new() };
     all_endpoints(&nobody, context)
 }

@@ -1,10 +1,11 @@
 //! Addresses and versions in responses: what a client may see of the cluster. One file per API.
 //!
-//! Invariant: what a rewrite does not concern keeps its bytes. Deliberately absent: IO, and any decision about where to send things.
+//! Invariant: what a rewrite does not concern keeps its bytes. Deliberately absent: IO, clocks, and any decision about where to send things.
 
 mod api_versions;
 mod describe_cluster;
 mod find_coordinator;
+mod masks;
 mod merge_produce;
 mod metadata;
 mod nodes;
@@ -14,10 +15,12 @@ mod share_fetch;
 mod split_produce;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 
 pub use self::api_versions::unsupported_api_versions;
+pub use self::masks::{Masked, MaskedErrors, Masks};
 pub use self::merge_produce::{Merge, Merged, merge_produce, virtual_endpoints};
 pub use self::split_produce::split_produce;
 use crate::cluster::{Endpoint, NodeId, Observation, View};
@@ -44,6 +47,8 @@ pub struct Context<'a> {
     pub from_node: Option<NodeId>,
     pub from_endpoint: Option<&'a Endpoint>,
     pub unknown_apis: UnknownApis,
+    pub now: Instant,
+    pub masks: Masks,
 }
 
 /// What becomes of API keys that this build does not know: they may carry addresses.
@@ -70,6 +75,14 @@ pub struct Rewritten {
     pub frame: Bytes,
     /// What the cluster said, with its real addresses.
     pub observation: Option<Observation>,
+    pub masked: Masked,
+}
+
+impl Rewritten {
+    /// Nothing was masked.
+    fn new(frame: Bytes, observation: Option<Observation>) -> Rewritten {
+        Rewritten { frame, observation, masked: Masked::default() }
+    }
 }
 
 /// Whether responses of this API and version name brokers or versions, and so must be read whole and rewritten.
@@ -103,7 +116,7 @@ pub fn response(api: ApiKey, version: i16, frame: &Bytes, context: &Context<'_>)
         ApiKey::SHARE_FETCH => share_fetch::rewrite(version, frame, context),
         ApiKey::SHARE_ACKNOWLEDGE => share_acknowledge::rewrite(version, frame, context),
         ApiKey::FETCH if concerns(api, version) => Err(Failure("this version names brokers behind its records")),
-        _ => Ok(Rewritten { frame: frame.clone(), observation: None }),
+        _ => Ok(Rewritten::new(frame.clone(), None)),
     };
     rewritten.map_err(|Failure(what)| RewriteError { api, version, what })
 }

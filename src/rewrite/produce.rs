@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 
-use super::nodes::{all_endpoints, learned_leaders, write_endpoints};
+use super::nodes::{all_endpoints, leaders_are_told, learned_leaders, write_endpoints};
 use super::{Context, Failure, Rewritten};
 use crate::wire::Edits;
 use crate::wire::node::NODE_ENDPOINTS_TAG;
@@ -12,14 +12,15 @@ use crate::wire::produce::{ProduceResults, all_ok};
 
 pub(super) fn rewrite(version: i16, frame: &Bytes, context: &Context<'_>) -> Result<Rewritten, Failure> {
     if all_ok(frame, version)? {
-        return Ok(Rewritten { frame: frame.clone(), observation: None });
+        return Ok(Rewritten::new(frame.clone(), None));
     }
     let response = ProduceResults::parse(frame, version)?;
+    let hints = response.hints();
     let mut edits = Edits::new();
     if let (Some(fields), Some(named)) = (response.tagged_fields, &response.node_endpoints)
         && let Some(field) = fields.found
     {
-        match all_endpoints(named, context) {
+        match all_endpoints(named, context).filter(|_| leaders_are_told(&hints, context)) {
             Some(endpoints) => edits.replace(field.whole, true, |writer| {
                 writer.uvarint(NODE_ENDPOINTS_TAG);
                 writer.sized(|value| write_endpoints(value, &endpoints));
@@ -31,5 +32,5 @@ pub(super) fn rewrite(version: i16, frame: &Bytes, context: &Context<'_>) -> Res
             }
         }
     }
-    Ok(Rewritten { frame: edits.apply(frame)?, observation: learned_leaders(&response.hints()) })
+    Ok(Rewritten::new(edits.apply(frame)?, learned_leaders(&hints)))
 }

@@ -5,6 +5,7 @@ mod produce_parts;
 mod versions;
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use kafka_protocol::messages::BrokerId;
 use proptest::prelude::*;
@@ -42,7 +43,8 @@ fn real(node: &NodeSpec) -> Broker {
 }
 
 fn context<'a>(addresses: &'a Virtual, view: &'a View) -> Context<'a> {
-    Context { addresses, view, from_node: None, from_endpoint: None, unknown_apis: UnknownApis::Hide }
+    let (unknown_apis, masks) = (UnknownApis::Hide, Masks::default());
+    Context { addresses, view, from_node: None, from_endpoint: None, unknown_apis, now: Instant::now(), masks }
 }
 
 fn config(cases: u32) -> ProptestConfig {
@@ -51,10 +53,12 @@ fn config(cases: u32) -> ProptestConfig {
 
 /// What endpoints beside leader hints must become: all of the view, or none.
 macro_rules! expected_endpoints {
-    ($named:expr, $view_nodes:expr, $virtual:expr, $endpoint:ty) => {{
+    ($named:expr, $leaders:expr, $view_nodes:expr, $virtual:expr, $endpoint:ty) => {{
         let view_nodes: &[NodeSpec] = $view_nodes;
-        let known = $named.iter().all(|named| view_nodes.iter().any(|node| node.id == named.node_id.0));
-        if $named.is_empty() || !known || view_nodes.iter().any(|node| !$virtual.has(node.id)) {
+        let listed = $named.clone();
+        let mut named = listed.iter().map(|named| named.node_id.0).chain($leaders);
+        let known = named.all(|named| view_nodes.iter().any(|node| node.id == named));
+        if listed.is_empty() || !known || view_nodes.iter().any(|node| !$virtual.has(node.id)) {
             Vec::new()
         } else {
             let endpoint = |node: &NodeSpec| {
@@ -195,7 +199,13 @@ proptest! {
             let original = fixtures::produce(&spec, version);
             let mut expected = original.clone();
             expected.node_endpoints =
-                expected_endpoints!(original.node_endpoints, &nodes, addresses, kafka_protocol::messages::produce_response::NodeEndpoint);
+                expected_endpoints!(
+                    original.node_endpoints,
+                    hinted(&spec, &[6]),
+                    &nodes,
+                    addresses,
+                    kafka_protocol::messages::produce_response::NodeEndpoint
+                );
             let original = frame(ApiKey::PRODUCE, version, &spec.unknown_tag, &original);
             let rewritten = response(ApiKey::PRODUCE, version, &original, &context(&addresses, &view)).unwrap();
             let expected = frame(ApiKey::PRODUCE, version, &spec.unknown_tag, &expected);
@@ -207,7 +217,11 @@ proptest! {
             meant.nodes = Vec::new();
             let mut expected = fixtures::share_fetch(&meant);
             expected.node_endpoints = expected_endpoints!(
-                fixtures::share_fetch(&spec).node_endpoints, &nodes, addresses, kafka_protocol::messages::share_fetch_response::NodeEndpoint
+                fixtures::share_fetch(&spec).node_endpoints,
+                hinted(&spec, &[6, 74]),
+                &nodes,
+                addresses,
+                kafka_protocol::messages::share_fetch_response::NodeEndpoint
             );
             let original = fixtures::share_fetch_frame(&spec, version);
             let rewritten = response(ApiKey::SHARE_FETCH, version, &original, &context(&addresses, &view)).unwrap();
@@ -217,6 +231,7 @@ proptest! {
             let mut expected = fixtures::share_acknowledge(&meant);
             expected.node_endpoints = expected_endpoints!(
                 fixtures::share_acknowledge(&spec).node_endpoints,
+                hinted(&spec, &[6, 74]),
                 &nodes,
                 addresses,
                 kafka_protocol::messages::share_acknowledge_response::NodeEndpoint
@@ -227,6 +242,12 @@ proptest! {
             assert_learned(&spec, &[6, 74], rewritten.observation, true);
         }
     }
+}
+
+/// The leaders that stand beside these errors.
+fn hinted(spec: &Spec, errors: &[i16]) -> impl Iterator<Item = i32> {
+    let partitions = spec.topics.iter().flat_map(|topic| &topic.partitions);
+    partitions.filter(|partition| errors.contains(&partition.error) && partition.leader >= 0).map(|partition| partition.leader)
 }
 
 /// Leaders from hints beside these errors; none from −1.

@@ -45,6 +45,8 @@ pub struct MetadataPartition {
     pub leader_span: Span,
     /// −1 below version 7.
     pub leader_epoch: i32,
+    /// Empty below version 7.
+    pub leader_epoch_span: Span,
 }
 
 pub const LAST_VERSION: i16 = 13;
@@ -126,12 +128,14 @@ fn partition(reader: &mut Reader<'_>, version: i16) -> Result<MetadataPartition,
     let leader_start = reader.position();
     let leader = reader.i32()?;
     let leader_span = reader.span_from(leader_start);
+    let epoch_start = reader.position();
     let leader_epoch = if version >= 7 { reader.i32()? } else { -1 };
+    let leader_epoch_span = reader.span_from(epoch_start);
     reader.skip_array(4)?; // replica_nodes
     reader.skip_array(4)?; // isr_nodes
     if version >= 5 {
         reader.skip_array(4)?; // offline_replicas
     }
     reader.skip_tagged_fields()?;
-    Ok(MetadataPartition { error, error_span, index, leader, leader_span, leader_epoch })
+    Ok(MetadataPartition { error, error_span, index, leader, leader_span, leader_epoch, leader_epoch_span })
 }

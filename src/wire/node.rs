@@ -17,6 +17,8 @@ pub struct NodeEntry<'a> {
     pub rack: Option<&'a [u8]>,
     /// Node id, host and port.
     pub node_host_port: Span,
+    /// Behind the port; empty where the version has none.
+    pub rack_span: Span,
     /// The whole element, its tagged fields included.
     pub whole: Span,
 }
@@ -37,13 +39,15 @@ impl<'a> NodeEntry<'a> {
         let host = reader.string()?;
         let port = reader.i32()?;
         let node_host_port = reader.span_from(start);
-        Ok(NodeEntry { node, host, port, rack: None, node_host_port, whole: node_host_port })
+        let rack_span = reader.span_from(reader.position());
+        Ok(NodeEntry { node, host, port, rack: None, node_host_port, rack_span, whole: node_host_port })
     }
 
     /// The same with a rack behind it.
     pub(super) fn read_with_rack(reader: &mut Reader<'a>) -> Result<NodeEntry<'a>, Malformed> {
         let mut entry = NodeEntry::read(reader)?;
         entry.rack = reader.nullable_string()?;
+        entry.rack_span = reader.span_from(entry.node_host_port.end);
         Ok(entry)
     }
 

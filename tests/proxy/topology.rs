@@ -86,19 +86,21 @@ async fn a_leaving_broker_closes_its_clients_as_it_would_directly() {
     let mut there = Client::connect(proxy.node(2)).await;
     there.brokers().await;
     let mut elsewhere = Client::connect(proxy.node(0)).await;
-    elsewhere.brokers().await;
+    let told = elsewhere.brokers().await;
     cluster.control(|cluster| cluster.remove_broker(2));
     assert!(there.is_ended().await);
     let deadline = Instant::now() + SOON;
-    while elsewhere.brokers().await.brokers.len() != 2 {
+    while proxy.status().await["cluster"]["brokers"].as_array().map(Vec::len) != Some(2) {
         assert!(Instant::now() < deadline);
     }
+    assert_eq!(elsewhere.brokers().await, told, "it stays listed, where it was");
     // The port stays; who comes there is closed.
     let mut late = Client::connect(proxy.node(2)).await;
     late.send(7, &kafka_protocol::messages::MetadataRequest::default().with_topics(Some(Vec::new()))).await;
     assert!(late.is_ended().await);
     let status = proxy.status().await;
-    assert_eq!(status["cluster"]["brokers"].as_array().map(Vec::len), Some(2), "{status}");
+    assert_eq!(status["virtual_brokers"][2]["state"], "departed", "{status}");
+    assert_eq!(status["virtual_brokers"][1]["state"], "live", "{status}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

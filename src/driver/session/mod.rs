@@ -154,6 +154,7 @@ impl Session {
             addresses: &*environment.addresses,
             bootstrap: environment.cluster.bootstrap(),
             unknown_apis: environment.unknown_apis,
+            masks: environment.masks,
         }
     }
 

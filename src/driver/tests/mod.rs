@@ -116,6 +116,7 @@ impl Rig {
                 max_head_bytes: 4096,
             }),
             unknown_apis: UnknownApis::Hide,
+            masks: Masks::default(),
             connector: Connector::new(transport::Settings {
                 connect_timeout: Duration::from_secs(5),
                 keepalive: Duration::from_secs(60),

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::leg::{Leg, LegState};
 use super::{Action, CloseReason, Limits, ResponseOrder, SlotId, Target};
 use crate::cluster::{Endpoint, NodeId, View};
-use crate::rewrite::{Addresses, UnknownApis};
+use crate::rewrite::{Addresses, Masks, UnknownApis};
 use crate::wire::Head;
 
 /// Which of our ports a client connected to.
@@ -40,6 +40,7 @@ pub struct Surroundings<'a> {
     /// Where the cluster may be found while the view lists no broker.
     pub bootstrap: &'a [Endpoint],
     pub unknown_apis: UnknownApis,
+    pub masks: Masks,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

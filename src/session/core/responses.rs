@@ -66,6 +66,8 @@ impl Core {
                 from_node: target.and_then(|target| target.node),
                 from_endpoint: target.map(|target| &target.endpoint),
                 unknown_apis: around.unknown_apis,
+                now,
+                masks: around.masks,
             };
             match rewrite::response(slot.api, slot.version, &frame, &context) {
                 Ok(rewritten) => {

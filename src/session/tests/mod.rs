@@ -9,7 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::*;
 use crate::cluster::{Broker, Endpoint, LearnLimits, MetadataObservation, NodeId, Observation, Source, View, learn};
-use crate::rewrite::{Addresses, Advertised, UnknownApis};
+use crate::rewrite::{Addresses, Advertised, Masks, UnknownApis};
 use crate::wire::{ApiKey, Head, HeadError, ProduceHead, ResponseHead, Stranger};
 
 struct Ports;
@@ -80,7 +80,13 @@ impl Bench {
     }
 
     fn request(&mut self, head: &Head) -> RequestVerdict {
-        let around = Surroundings { view: &self.view, addresses: &Ports, bootstrap: &self.bootstrap, unknown_apis: self.unknown_apis };
+        let around = Surroundings {
+            view: &self.view,
+            addresses: &Ports,
+            bootstrap: &self.bootstrap,
+            unknown_apis: self.unknown_apis,
+            masks: Masks::default(),
+        };
         self.core.on_request_head(self.now, head, &around)
     }
 
@@ -92,13 +98,25 @@ impl Bench {
     }
 
     fn frame(&mut self, frame: Bytes) -> Result<(), rewrite::RewriteError> {
-        let around = Surroundings { view: &self.view, addresses: &Ports, bootstrap: &self.bootstrap, unknown_apis: self.unknown_apis };
+        let around = Surroundings {
+            view: &self.view,
+            addresses: &Ports,
+            bootstrap: &self.bootstrap,
+            unknown_apis: self.unknown_apis,
+            masks: Masks::default(),
+        };
         self.core.on_response_frame(self.now, frame, &around)
     }
 
     fn new_view(&mut self, view: View) {
         self.view = view;
-        let around = Surroundings { view: &self.view, addresses: &Ports, bootstrap: &self.bootstrap, unknown_apis: self.unknown_apis };
+        let around = Surroundings {
+            view: &self.view,
+            addresses: &Ports,
+            bootstrap: &self.bootstrap,
+            unknown_apis: self.unknown_apis,
+            masks: Masks::default(),
+        };
         self.core.on_view(&around);
     }
 
