@@ -11,7 +11,7 @@ use kafka_protocol::messages::BrokerId;
 use proptest::prelude::*;
 
 use super::*;
-use crate::cluster::{Broker, Source};
+use crate::cluster::{Broker, Source, ToldBroker};
 use crate::wire::fixtures::{self, NodeSpec, Spec, every_frame, frame, framed, spec, text};
 
 /// Virtual brokers on 20000 + id, but for one id that no port is left for.

@@ -29,7 +29,7 @@ fn parse(frame: &Bytes) -> ProduceRequest {
     ProduceRequest::parse(frame, &head_of(frame)).unwrap()
 }
 
-fn brokers(view: &View) -> Vec<(&Broker, Advertised)> {
+fn brokers(view: &View) -> Vec<(ToldBroker<'_>, Advertised)> {
     virtual_endpoints(&context(&Virtual { without: None }, view)).unwrap()
 }
 
