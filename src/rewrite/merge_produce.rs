@@ -45,7 +45,8 @@ pub enum Merged<'a> {
     Made { error: i16 },
 }
 
-/// Every broker that clients are told of with its virtual address, for `Merge::endpoints`; `None` (none may be listed) if one has no virtual address.
+/// Every broker that clients are told of with its virtual address, for `Merge::endpoints`; `None` (none may be listed) if one has no
+/// virtual address.
 pub fn virtual_endpoints<'v>(context: &Context<'v>) -> Option<Vec<(ToldBroker<'v>, Advertised)>> {
     let nobody = NodeEndpoints { whole: Span { start: 0, end: 0 }, nodes: Vec::new() };
     all_endpoints(&nobody, context)
