@@ -3,7 +3,6 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::cluster::ToldBroker;
 use crate::wire::Span;
 use crate::wire::produce::ProduceResults;
 use crate::wire::produce_fixtures::{
