@@ -1,6 +1,6 @@
 # What people and the build server run. The tests install what they need under target/ and say so.
 
-.PHONY: test check conformance demo bench
+.PHONY: test check conformance demo bench sequences
 
 # Formatting, lints, the arrows between modules.
 check:
@@ -26,3 +26,7 @@ demo:
 bench:
 	cargo bench --bench relay
 	cargo bench --bench real_client
+
+# The wire sequences at which a direct client stalls, many times each: make sequences ARGS="--runs 100 --way both"
+sequences:
+	cargo bench --bench sequences -- $(ARGS)

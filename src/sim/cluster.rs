@@ -36,6 +36,8 @@ pub struct Options {
     pub default_partitions: i32,
     /// Replicas of a partition where the creator does not say; at most as many as there are brokers.
     pub replication_factor: i16,
+    /// Whether a leader hint comes with the addresses of all listed brokers; Kafka gives those of the hinted leaders only.
+    pub hints_list_all_brokers: bool,
     /// A partition's log forgets its oldest batches beyond this.
     pub log_max_bytes: usize,
     /// A new group waits this long for more members (Kafka: `group.initial.rebalance.delay.ms`, there 3 s).
@@ -55,6 +57,7 @@ impl Default for Options {
             auto_create_topics: false,
             default_partitions: 1,
             replication_factor: 3,
+            hints_list_all_brokers: false,
             log_max_bytes: 256 * 1024 * 1024,
             group_initial_rebalance_delay: Duration::ZERO,
             epoch_ms: 1_700_000_000_000,

@@ -3,6 +3,7 @@
 //! Invariant: a command leaves the cluster settled; what it answers or closes is ready to be polled. Deliberately not here: when things
 //! happen; a test says so, or `Cluster::at`.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::api::Call;
@@ -284,6 +285,12 @@ impl Cluster {
     /// What a produce or fetch response hints at: the leader and its epoch.
     pub(crate) fn leader_hint(&self, topic: &str, partition: i32) -> Option<(i32, i32)> {
         self.leader(topic, partition).filter(|(leader, _)| self.brokers.contains_key(leader))
+    }
+
+    /// The brokers whose addresses go with hints at these leaders; without a hint, none.
+    pub(crate) fn hint_endpoints(&self, leaders: &BTreeSet<i32>) -> impl Iterator<Item = &Broker> {
+        let all = self.options.hints_list_all_brokers && !leaders.is_empty();
+        self.brokers.values().filter(move |broker| leaders.contains(&broker.id) || (all && broker.listed))
     }
 
     // Coordinators.

@@ -211,7 +211,7 @@ fn respond(cluster: &Cluster, call: &Call, session_id: i32, reads: Vec<(FetchKey
             topic.partitions.push(read.data);
         }
     }
-    for broker in hinted.into_iter().filter_map(|id| cluster.brokers.get(&id)) {
+    for broker in cluster.hint_endpoints(&hinted) {
         let endpoint = NodeEndpoint::default()
             .with_node_id(BrokerId(broker.id))
             .with_host(text(&broker.host))

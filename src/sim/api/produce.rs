@@ -219,7 +219,7 @@ fn respond(cluster: &Cluster, call: &Call, parts: &[Appended]) -> Reply {
             topic.partition_responses.push(answer);
         }
     }
-    for broker in hinted.into_iter().filter_map(|id| cluster.brokers.get(&id)) {
+    for broker in cluster.hint_endpoints(&hinted) {
         let endpoint = NodeEndpoint::default()
             .with_node_id(BrokerId(broker.id))
             .with_host(text(&broker.host))
@@ -283,6 +283,9 @@ mod tests {
         assert_eq!((part.error_code, part.base_offset), (code::NOT_LEADER_OR_FOLLOWER, -1));
         assert_eq!((part.current_leader.leader_id.0, part.current_leader.leader_epoch), (1, 1));
         assert_eq!(response.node_endpoints.iter().map(|node| node.node_id.0).collect::<Vec<_>>(), [1]);
+        bench.cluster.options.hints_list_all_brokers = true;
+        let told = bench.ask(conn, 10, &Bench::produce_request("t", 0, -1, Made::plain(1)));
+        assert_eq!(told.node_endpoints.iter().map(|node| node.node_id.0).collect::<Vec<_>>(), [0, 1, 2]);
         let silent = bench.ask(conn, 9, &Bench::produce_request("t", 0, -1, Made::plain(1)));
         assert!(silent.node_endpoints.is_empty());
     }
