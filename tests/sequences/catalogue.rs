@@ -44,6 +44,8 @@ const BUSY: Load = Load { keyed: true, records_per_second: 3_000 };
 
 /// The metadata interval of five seconds, less what may have passed of it.
 const STALL: Direct = Direct::Waits(Duration::from_millis(3_500));
+/// The client's first back-off, 250 ms ± 20 %.
+const BACK_OFF: Direct = Direct::Waits(Duration::from_millis(150));
 const AT_ONCE: Duration = Duration::ZERO;
 
 const BASE: Sequence = Sequence {
@@ -64,12 +66,13 @@ pub const REFUSED: Sequence = Sequence { name: "refused", window: script::STALE_
 pub const NOT_LEADER_WITH_FRESH_METADATA: Sequence =
     Sequence { name: "not_leader_with_fresh_metadata", profile: Profile::V3_6, direct: STALL, ..BASE };
 pub const HINTS_WITH_ALL_ENDPOINTS: Sequence = Sequence { name: "hints_with_all_endpoints", hints_list_all_brokers: true, ..BASE };
-pub const HINTS_WITH_ONE_ENDPOINT: Sequence = Sequence { name: "hints_with_one_endpoint", ..BASE };
+/// The client takes the endpoints for all brokers that there are: what is on its way to others ends, and is sent again after a back-off.
+pub const HINTS_WITH_ONE_ENDPOINT: Sequence = Sequence { name: "hints_with_one_endpoint", load: BUSY, direct: BACK_OFF, ..BASE };
 pub const LEADER_NOT_AVAILABLE_KEYED: Sequence = Sequence {
     name: "leader_not_available_keyed",
     window: script::LEADERLESS,
     play: script::leader_not_available,
-    direct: Direct::Waits(Duration::from_millis(200)),
+    direct: BACK_OFF,
     ..BASE
 };
 pub const LEADER_NOT_AVAILABLE_UNKEYED: Sequence = Sequence {
@@ -78,8 +81,7 @@ pub const LEADER_NOT_AVAILABLE_UNKEYED: Sequence = Sequence {
     direct: Direct::Fails("no usable partitions"),
     ..LEADER_NOT_AVAILABLE_KEYED
 };
-pub const ONE_EOF: Sequence =
-    Sequence { name: "one_eof", play: script::one_eof, direct: Direct::Waits(Duration::from_millis(150)), ..BASE };
+pub const ONE_EOF: Sequence = Sequence { name: "one_eof", play: script::one_eof, direct: BACK_OFF, ..BASE };
 pub const ADDRESS_CHANGE: Sequence = Sequence { name: "address_change", play: script::address_change, ..BASE };
 pub const ADDRESS_CHANGE_UNNOTICED: Sequence =
     Sequence { name: "address_change_unnoticed", play: script::address_change_unnoticed, direct: STALL, ..BASE };
