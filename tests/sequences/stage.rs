@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::str::from_utf8;
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -65,7 +66,7 @@ impl Stage {
         cluster.control(|cluster| cluster.create_topic(TOPIC, PARTITIONS));
         let proxy = match way {
             Way::Direct => None,
-            Way::Proxy { binary } => Some(Proxy::start(binary, &cluster.bootstrap(), &logs().join(log))?),
+            Way::Proxy { binary } => Some(start_proxy(binary, &cluster.bootstrap(), log)?),
         };
         let bootstrap = proxy.as_ref().map_or_else(|| cluster.bootstrap(), Proxy::bootstrap);
         let client = Client::start(&bootstrap, TOPIC, sequence.load)?;
@@ -131,6 +132,13 @@ impl Stage {
         self.runtime.shutdown_background();
         Ok((Verdict::new(&settled, end, &logs), proxy_log))
     }
+}
+
+/// One after the other: two that start at the same moment might pick the same free ports.
+fn start_proxy(binary: &str, upstream: &str, log: &str) -> Result<Proxy> {
+    static STARTING: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+    Proxy::start(binary, upstream, &logs().join(log))
 }
 
 fn logs() -> PathBuf {
