@@ -6,6 +6,19 @@
 const ACKED: u8 = 1;
 const CONSUMED: u8 = 2;
 
+/// What a consumed record was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// Its first appearance, in order.
+    InOrder,
+    /// Its first appearance, behind a later record.
+    Behind,
+    /// It was there before.
+    Again,
+    /// Not of this run.
+    Foreign,
+}
+
 /// See the module. Counters start at 0 in each partition and have no gaps.
 #[derive(Debug, Default)]
 pub struct Tally {
@@ -54,26 +67,32 @@ impl Tally {
     }
 
     /// A record came; `None`: one that is not of this run.
-    pub fn consume(&mut self, partition: i32, counter: Option<u64>) {
+    pub fn consume(&mut self, partition: i32, counter: Option<u64>) -> Seen {
+        let seen = self.look_at(partition, counter);
+        match seen {
+            Seen::InOrder => self.consumed += 1,
+            Seen::Behind => {
+                self.consumed += 1;
+                self.reordered += 1;
+            }
+            Seen::Again => self.duplicated += 1,
+            Seen::Foreign => self.foreign += 1,
+        }
+        seen
+    }
+
+    fn look_at(&mut self, partition: i32, counter: Option<u64>) -> Seen {
         let index = counter.and_then(|counter| usize::try_from(counter).ok());
-        let Some(index) = index else {
-            self.foreign += 1;
-            return;
-        };
-        let Some(known) = self.partition(partition).filter(|known| index < known.records.len()) else {
-            self.foreign += 1;
-            return;
-        };
-        let is_behind = known.largest_seen.is_some_and(|largest| index < largest);
-        known.largest_seen = known.largest_seen.max(Some(index));
-        let Some(record) = known.records.get_mut(index) else { return };
+        let (Some(index), Some(known)) = (index, self.partition(partition)) else { return Seen::Foreign };
+        let Some(record) = known.records.get_mut(index) else { return Seen::Foreign };
         let was_seen = *record & CONSUMED != 0;
         *record |= CONSUMED;
-        if was_seen {
-            self.duplicated += 1;
-        } else {
-            self.consumed += 1;
-            self.reordered += u64::from(is_behind);
+        let is_behind = known.largest_seen.is_some_and(|largest| index < largest);
+        known.largest_seen = known.largest_seen.max(Some(index));
+        match (was_seen, is_behind) {
+            (true, _) => Seen::Again,
+            (false, true) => Seen::Behind,
+            (false, false) => Seen::InOrder,
         }
     }
 
@@ -94,8 +113,14 @@ impl Tally {
 
     /// Acknowledged, and not consumed so far.
     pub fn lost(&self) -> u64 {
-        let records = self.partitions.iter().flat_map(|known| &known.records);
-        records.filter(|record| **record & ACKED != 0 && **record & CONSUMED == 0).count() as u64
+        self.lost_records().count() as u64
+    }
+
+    /// Which those are: partition and counter.
+    pub fn lost_records(&self) -> impl Iterator<Item = (i32, u64)> {
+        let partitions = self.partitions.iter().zip(0_i32..);
+        let records = partitions.flat_map(|(known, partition)| known.records.iter().zip(0_u64..).map(move |(record, at)| (partition, at, *record)));
+        records.filter(|(.., record)| record & ACKED != 0 && record & CONSUMED == 0).map(|(partition, at, _)| (partition, at))
     }
 
     /// Whether everything acknowledged was consumed.

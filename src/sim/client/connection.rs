@@ -21,12 +21,29 @@ use super::ClientError;
 use crate::sim::code;
 use crate::sim::frame::{self, MAX_FRAME_BYTES};
 
-const CLIENT_ID: &str = "evenkeel-load";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How a client introduces itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Introduction {
+    /// In the head of every request.
+    pub client_id: &'static str,
+    /// In ApiVersions.
+    pub software_name: &'static str,
+    /// In ApiVersions.
+    pub software_version: &'static str,
+}
+
+impl Default for Introduction {
+    fn default() -> Introduction {
+        Introduction { client_id: "evenkeel-load", software_name: "evenkeel-load", software_version: env!("CARGO_PKG_VERSION") }
+    }
+}
 
 /// See the module.
 pub struct Connection {
     address: String,
+    client_id: &'static str,
     writer: tokio::sync::Mutex<OwnedWriteHalf>,
     outstanding: Arc<Outstanding>,
     next_correlation_id: AtomicI32,
@@ -56,6 +73,11 @@ pub struct Awaited<R> {
 impl Connection {
     /// Connects and asks which versions are served there.
     pub async fn open(address: &str, request_timeout: Duration) -> Result<Connection, ClientError> {
+        Self::open_as(Introduction::default(), address, request_timeout).await
+    }
+
+    /// The same, under another name.
+    pub async fn open_as(introduction: Introduction, address: &str, request_timeout: Duration) -> Result<Connection, ClientError> {
         let failed = |reason: String| ClientError::Connect { address: address.to_owned(), reason };
         let connecting = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
         let stream = connecting.map_err(|_| failed("no answer in time".to_owned()))?.map_err(|error| failed(error.to_string()))?;
@@ -66,6 +88,7 @@ impl Connection {
         tokio::spawn(read_answers(reader, outstanding.clone(), ended.clone()));
         let mut connection = Connection {
             address: address.to_owned(),
+            client_id: introduction.client_id,
             writer: tokio::sync::Mutex::new(writer),
             outstanding,
             next_correlation_id: AtomicI32::new(0),
@@ -75,8 +98,8 @@ impl Connection {
             ended,
         };
         let request = ApiVersionsRequest::default()
-            .with_client_software_name(StrBytes::from_static_str("evenkeel-load"))
-            .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
+            .with_client_software_name(StrBytes::from_static_str(introduction.software_name))
+            .with_client_software_version(StrBytes::from_static_str(introduction.software_version));
         let response = connection.send_versioned(3, &request).await?.wait().await?;
         if response.error_code != code::NONE {
             return Err(ClientError::Kafka { code: response.error_code, doing: "asking for API versions" });
@@ -113,7 +136,7 @@ impl Connection {
         let (answered, answer) = oneshot::channel();
         let mut writer = self.writer.lock().await;
         let correlation_id = self.next_correlation_id.fetch_add(1, Ordering::Relaxed);
-        let body = frame::encode_request(api, version, correlation_id, CLIENT_ID, request).map_err(frame_error)?;
+        let body = frame::encode_request(api, version, correlation_id, self.client_id, request).map_err(frame_error)?;
         let mut out = BytesMut::with_capacity(4 + body.len());
         out.put_u32(u32::try_from(body.len()).unwrap_or(u32::MAX));
         out.extend_from_slice(&body);

@@ -6,9 +6,10 @@
 mod connection;
 mod consumer;
 mod directory;
+pub mod legacy;
 mod producer;
 
-pub use connection::Connection;
+pub use connection::{Connection, Introduction};
 pub use consumer::{Consumed, consume};
 pub use directory::{Directory, Leader};
 pub use producer::{Batch, Delivery, Lane, ProducerIdentity};
