@@ -18,7 +18,7 @@ test:
 conformance:
 	EVENKEEL_CONFORMANCE=full cargo test --test conformance
 
-# Three simulated brokers, the proxy before them, a producer and a consumer.
+# Brokers leave a simulated cluster: what a client feels, straight and through the proxy.
 demo:
 	cargo run --release -- demo
 

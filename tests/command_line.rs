@@ -239,14 +239,36 @@ fn an_admin_port_that_is_taken_stops_the_start() {
 }
 
 #[test]
-fn the_demo_ends_well_and_says_so_for_machines() {
-    let demo = said(&mut evenkeel(&["demo", "--seconds", "1", "--rate", "500", "--json"]));
+fn the_demo_judges_both_ways_and_draws_them() {
+    let folder = tempfile::tempdir().expect("is writable");
+    let [page, picture] = ["demo.html", "demo.svg"].map(|name| folder.path().join(name));
+    let mut command = evenkeel(&["demo", "--scenario", "scale-in", "--rate", "120", "--json"]);
+    let demo = said(command.arg("--html").arg(&page).arg("--svg").arg(&picture));
     assert_eq!(demo.code, Some(0), "{} {}", demo.out, demo.err);
     let summary: serde_json::Value = serde_json::from_str(&demo.out).expect("is one JSON object");
     assert_eq!(summary["ok"], true, "{summary}");
-    assert!(summary["consumed"].as_u64().is_some_and(|records| records >= 400), "{summary}");
-    assert_eq!(summary["consumed"], summary["acknowledged"], "{summary}");
-    assert!(summary["request_bytes"].as_u64().is_some_and(|bytes| bytes > 10_000), "it went through the proxy: {summary}");
-    assert_eq!(summary["addresses_leaked"].as_array().map(Vec::len), Some(0), "{summary}");
+    let told = &summary["scenarios"][0];
+    assert_eq!(told["scenario"], "scale-in", "{summary}");
+    for way in ["direct", "proxied"] {
+        assert_eq!(told[way]["records"], 14 * 120, "{way}: {summary}");
+        for count in ["errors", "lost", "duplicated", "reordered"] {
+            assert_eq!(told[way][count], 0, "{way}: {count}: {summary}");
+        }
+    }
+    // The client waits for its next metadata when its broker goes: that is what is to be seen.
+    assert!(told["direct"]["max_us"].as_u64().is_some_and(|us| us > 3_000_000), "{summary}");
+    let relayed = &summary["relayed"];
+    assert!(relayed["request_bytes"].as_u64().is_some_and(|bytes| bytes > 10_000), "it went through the proxy: {summary}");
+    assert_eq!(relayed["addresses_leaked"].as_array().map(Vec::len), Some(0), "{summary}");
     assert!(demo.err.is_empty(), "{}", demo.err);
+    let svg = std::fs::read_to_string(&picture).expect("is written");
+    let html = std::fs::read_to_string(&page).expect("is written");
+    assert!(svg.contains("Scale-in") && html.contains(&svg) && html.contains("<td>through Evenkeel</td>"), "{html}");
+}
+
+#[test]
+fn a_demo_that_does_not_exist_ends_with_2_before_it_begins() {
+    for arguments in [["demo", "--scenario", "earthquake"], ["demo", "--rate", "0"], ["demo", "--kafka", "0.8"]] {
+        assert_eq!(said(&mut evenkeel(&arguments)).code, Some(2), "{arguments:?}");
+    }
 }

@@ -56,7 +56,7 @@ through Evenkeel.";
 
 const EXAMPLES: &str = "\
 Examples:
-  See it work, without a cluster:
+  See it work, without a cluster, in less than a minute:
     evenkeel demo
 
   Before a cluster, for the clients on this machine (bootstrap.servers=127.0.0.1:19092):
@@ -81,7 +81,7 @@ enum Command {
     Run(run::Args),
     /// Say what is wrong with a configuration, or which ports it would open; with --live, also what the cluster says
     Check(check::Args),
-    /// Show the proxy at work before a simulated cluster of three brokers; needs nothing else
+    /// Show what a client feels when brokers leave, with the proxy and without, on simulated clusters; needs nothing else
     Demo(demo::Args),
     /// Ask a running Evenkeel whether it is alive, or ready, through its admin port
     Probe(probe::Args),

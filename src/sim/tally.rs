@@ -119,7 +119,8 @@ impl Tally {
     /// Which those are: partition and counter.
     pub fn lost_records(&self) -> impl Iterator<Item = (i32, u64)> {
         let partitions = self.partitions.iter().zip(0_i32..);
-        let records = partitions.flat_map(|(known, partition)| known.records.iter().zip(0_u64..).map(move |(record, at)| (partition, at, *record)));
+        let records =
+            partitions.flat_map(|(known, partition)| known.records.iter().zip(0_u64..).map(move |(record, at)| (partition, at, *record)));
         records.filter(|(.., record)| record & ACKED != 0 && record & CONSUMED == 0).map(|(partition, at, _)| (partition, at))
     }
 

@@ -115,9 +115,7 @@ impl Sink {
 
     /// The oldest request, if it is over.
     pub(super) fn next_over(&mut self) -> Option<InFlight> {
-        if self.in_flight.front()?.result.is_none() {
-            return None;
-        }
+        self.in_flight.front()?.result.as_ref()?;
         self.in_flight.pop_front()
     }
 }

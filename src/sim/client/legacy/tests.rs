@@ -104,7 +104,8 @@ fn lost_connections_in_a_row_double_the_back_off() {
     stage.at(QUIET + ms(8_000), |stage| stage.cut(0));
     stage.run(QUIET + ms(22_000));
     let during = QUIET..(QUIET + ms(11_000));
-    let mut tries: Vec<Duration> = stage.requests.iter().filter(|(at, to, _)| *to == 0 && during.contains(at)).map(|(at, ..)| *at).collect();
+    let mut tries: Vec<Duration> =
+        stage.requests.iter().filter(|(at, to, _)| *to == 0 && during.contains(at)).map(|(at, ..)| *at).collect();
     tries.dedup_by(|later, earlier| *later - *earlier < ms(100));
     let gaps: Vec<Duration> = tries.windows(2).map(|pair| pair[1] - pair[0]).collect();
     for (gap, expected) in gaps.iter().zip([250, 500, 1_000, 2_000, 2_500]) {
