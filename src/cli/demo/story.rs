@@ -189,7 +189,11 @@ mod tests {
         cluster.create_topic(TOPIC, PARTITIONS);
         schedule(&chapters, &mut cluster, Duration::from_secs(100));
         let mut leads_at = |seconds: f64| {
-            cluster.tick(Duration::from_secs(100) + Duration::from_secs_f64(seconds));
+            let until = Duration::from_secs(100) + Duration::from_secs_f64(seconds);
+            while let Some(next) = cluster.next_timeout().filter(|next| *next <= until) {
+                cluster.tick(next);
+            }
+            cluster.tick(until);
             let image = cluster.image();
             let leads = |broker: i32| image.topics[TOPIC].partitions.iter().filter(|partition| partition.leader == broker).count();
             (0..BROKERS).map(leads).collect::<Vec<_>>()
