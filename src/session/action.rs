@@ -4,15 +4,17 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::cluster::{Endpoint, NodeId, Observation};
+use super::gate::Member;
+use super::note::Note;
+use crate::cluster::{Endpoint, NodeId, Observation, Want};
 use crate::wire::{ApiKey, HeadError, Stranger};
 
-/// An upstream connection of one session.
+/// One life of an upstream connection of one session: a leg that is opened again has another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LegId(pub u8);
+pub struct LegId(pub u32);
 
 impl LegId {
-    /// The leg to the broker of the session's port.
+    /// The first home leg (to the broker of the session's port), which most sessions have to their end.
     pub const HOME: LegId = LegId(0);
 }
 
@@ -21,6 +23,9 @@ impl LegId {
 pub enum RequestVerdict {
     /// Its bytes go to that leg as they come.
     Relay(LegId),
+    /// The same, and its bytes are kept: handed to `on_request_kept` in place of `on_request_end`. If the leg is gone before its last
+    /// byte has come, the rest is only kept.
+    RelayKeep(LegId),
     /// It is to be read whole and handed to `on_request_frame`.
     Read,
     /// Leave it where it is, and the client unread, until `Action::Resume`; then ask again.
@@ -78,8 +83,14 @@ pub enum Action {
     ResumeLeg(LegId),
     /// The view may learn from this.
     Learn(Observation),
-    /// The view seems to be stale: ask for a fresh one.
-    Refresh,
+    /// The view seems to be stale: ask for a fresh one, and say `on_fresh` with this number when there was an answer.
+    Refresh { token: u64, wants: Vec<Want> },
+    /// These other sessions may go on: say `on_gate` to them.
+    Wake(Vec<Member>),
+    /// A broker that the cluster does not list is being used by a client.
+    DepartedUsed(NodeId),
+    /// Something happened that is counted.
+    Note(Note),
     /// A response of this API was rewritten.
     Rewrote(ApiKey),
     /// Write out what is queued on both sides, then close everything.
@@ -93,8 +104,9 @@ pub enum LegEvent {
     Opened(usize),
     /// None of the targets could be connected to.
     Failed,
-    /// The broker closed it, or it broke.
-    Closed,
+    /// The broker closed it, or it broke. `written_bytes`: of all that was queued for it, what the kernel has taken (with TLS: what has
+    /// left the TLS layer).
+    Closed { written_bytes: u64 },
 }
 
 /// Why a session ends.
@@ -110,9 +122,13 @@ pub enum CloseReason {
     HandshakeTimeout,
     Idle,
     Refused(Refusal),
-    /// The broker closed its connection.
+    /// The broker closed its connection, and something was lost that cannot be sent again.
     UpstreamClosed,
     UpstreamConnectFailed,
+    /// A plain batch may have been applied, and the configuration leaves that to the client (`departures.ambiguous_produce: fail`).
+    AmbiguousProduce,
+    /// Batches with `acks=0` cannot be brought to their leaders: a closed connection is their only signal.
+    Undeliverable,
     /// The port's broker is not listed by the cluster.
     BrokerNotListed,
     /// Nothing is known of the cluster yet, and it took too long.
@@ -148,6 +164,8 @@ impl CloseReason {
             CloseReason::Refused(_) => "bad_client",
             CloseReason::UpstreamClosed => "upstream_closed",
             CloseReason::UpstreamConnectFailed => "upstream_connect_failed",
+            CloseReason::AmbiguousProduce => "ambiguous_produce",
+            CloseReason::Undeliverable => "undeliverable",
             CloseReason::BrokerNotListed => "broker_not_listed",
             CloseReason::NoView => "no_view",
             CloseReason::BrokerMoved => "broker_moved",

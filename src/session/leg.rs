@@ -1,14 +1,19 @@
 //! One upstream connection of a session, as the core sees it.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
+use std::time::Instant;
 
-use super::{SlotId, Target};
+use super::gate::{Place, TopicKey};
+use super::{LegId, SlotId, Target};
+use crate::cluster::NodeId;
+use crate::wire::ApiKey;
 
 /// ```text
 ///  Down ──open──▶ Opening ──Opened──▶ Up
 ///   ▲                │ Failed          │ Closed, or the broker moved
 ///   └────────────────┴─────────────────┘
 /// ```
+/// Each way through it has a `LegId` and a place of its own.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub enum LegState {
     #[default]
@@ -18,18 +23,70 @@ pub enum LegState {
     Up(Target),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Leg {
+    pub id: LegId,
+    pub place: Place,
     pub state: LegState,
+    /// Since when it has been in this state.
+    pub since: Instant,
     /// Requests sent on it that wait for their response: a broker answers them in this order.
-    pub outstanding: VecDeque<SlotId>,
+    pub outstanding: VecDeque<Outstanding>,
     /// Its next response must wait for a slot of another leg, so that its reading has stopped.
     pub held: bool,
+    /// Bytes of requests given to it, those under way included.
+    pub given_bytes: u64,
+    /// Partitions that its broker has acknowledged a batch of: what follows them there is safe.
+    pub proven: HashSet<(TopicKey, i32)>,
+    /// When its silence was last spoken of.
+    pub suspected_at: Option<Instant>,
+}
+
+/// A request on a leg.
+#[derive(Debug)]
+pub struct Outstanding {
+    /// Its arrival number; 0: it cannot be sent again.
+    pub number: u64,
+    pub slot: SlotId,
+    pub correlation_id: i32,
+    pub api: ApiKey,
+    pub version: i16,
+    pub sent_at: Instant,
+    /// Where in `given_bytes` its last byte is.
+    pub end: u64,
+    /// Which parts of a produce request; `None`: the whole request, as it came.
+    pub parts: Option<Vec<usize>>,
 }
 
 impl Leg {
+    pub fn down(id: LegId, place: Place, now: Instant) -> Leg {
+        Leg {
+            id,
+            place,
+            state: LegState::Down,
+            since: now,
+            outstanding: VecDeque::new(),
+            held: false,
+            given_bytes: 0,
+            proven: HashSet::new(),
+            suspected_at: None,
+        }
+    }
+
     pub fn is_down(&self) -> bool {
         self.state == LegState::Down
+    }
+
+    /// The broker that it leads to, or will, where that is certain.
+    pub fn node(&self) -> Option<NodeId> {
+        match &self.state {
+            LegState::Up(target) => target.node,
+            LegState::Opening(targets) => match targets.as_slice() {
+                [only] => only.node,
+                _ => None,
+            },
+            LegState::Down => None,
+        }
     }
 
     pub fn target(&self) -> Option<&Target> {
@@ -37,5 +94,10 @@ impl Leg {
             LegState::Up(target) => Some(target),
             _ => None,
         }
+    }
+
+    /// The request that its broker has had longest.
+    pub fn oldest_sent_at(&self) -> Option<Instant> {
+        self.outstanding.front().map(|oldest| oldest.sent_at.max(self.since))
     }
 }

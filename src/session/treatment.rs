@@ -1,4 +1,5 @@
-//! The one table of which requests are looked into: every other is relayed unread past its head.
+//! The one table of which requests are looked into, which may be sent again, and which only their own broker can answer: every other is
+//! relayed unread past its head.
 
 use super::Refusal;
 use crate::rewrite::UnknownApis;
@@ -9,14 +10,29 @@ use crate::wire::{ApiKey, Head};
 pub enum Treatment {
     /// The request passes unread; whether its response does is `rewrite::concerns`' to say, once that comes.
     Opaque,
+    /// As `Opaque`, and any broker may answer it, twice if need be: it is kept until it is answered.
+    Anywhere,
     /// ApiVersions 0–4: the request is read for the client's software (KIP-511), the response rewritten.
     ApiVersions,
     /// ApiVersions 5 and above: answered by the core with error 35 and the versions that we serve, as a broker that is too old does
     /// (Kafka: `ApiVersionsRequest.getErrorResponse`, KIP-511).
     ApiVersionsTooNew,
+    /// Produce that is answered: kept until then.
+    Produce,
     /// Produce with `acks=0`: no response follows.
     Unanswered,
+    /// EndTxn, InitProducerId: while batches are on the move it is read, since a batch must not land behind an abort marker.
+    EndsTransaction,
     Refuse(Refusal),
+}
+
+/// Which broker can answer a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Any: with data, or with the true error of a broker that does not lead or coordinate what is asked for.
+    Any,
+    /// Only the one that the client meant: its state (fetch sessions, KIP-227), or facts about itself.
+    Itself,
 }
 
 pub fn treatment(head: &Head, unknown_apis: UnknownApis) -> Treatment {
@@ -35,6 +51,20 @@ pub fn treatment(head: &Head, unknown_apis: UnknownApis) -> Treatment {
         ApiKey::API_VERSIONS => Treatment::ApiVersions,
         ApiKey::SASL_HANDSHAKE if head.version == 0 => Treatment::Refuse(Refusal::RawSasl),
         ApiKey::PRODUCE if head.produce.is_some_and(|produce| produce.acks == 0) => Treatment::Unanswered,
+        ApiKey::PRODUCE => Treatment::Produce,
+        ApiKey::METADATA | ApiKey::FIND_COORDINATOR | ApiKey::DESCRIBE_CLUSTER => Treatment::Anywhere,
+        ApiKey::INIT_PRODUCER_ID | ApiKey::END_TXN => Treatment::EndsTransaction,
         _ => Treatment::Opaque,
+    }
+}
+
+pub fn reach(api: ApiKey) -> Reach {
+    match api {
+        ApiKey::FETCH | ApiKey::SHARE_FETCH | ApiKey::SHARE_ACKNOWLEDGE => Reach::Itself,
+        ApiKey::SASL_HANDSHAKE | ApiKey::SASL_AUTHENTICATE => Reach::Itself,
+        ApiKey::LIST_GROUPS | ApiKey::LIST_TRANSACTIONS | ApiKey::DESCRIBE_PRODUCERS => Reach::Itself,
+        ApiKey::DESCRIBE_CONFIGS | ApiKey::ALTER_CONFIGS | ApiKey::INCREMENTAL_ALTER_CONFIGS => Reach::Itself,
+        ApiKey::ALTER_REPLICA_LOG_DIRS | ApiKey::DESCRIBE_LOG_DIRS => Reach::Itself,
+        _ => Reach::Any,
     }
 }

@@ -13,12 +13,20 @@ impl ApiKey {
     pub const METADATA: ApiKey = ApiKey(3);
     pub const CONTROLLED_SHUTDOWN: ApiKey = ApiKey(7);
     pub const FIND_COORDINATOR: ApiKey = ApiKey(10);
+    pub const LIST_GROUPS: ApiKey = ApiKey(16);
     pub const SASL_HANDSHAKE: ApiKey = ApiKey(17);
     pub const API_VERSIONS: ApiKey = ApiKey(18);
     pub const INIT_PRODUCER_ID: ApiKey = ApiKey(22);
     pub const END_TXN: ApiKey = ApiKey(26);
+    pub const DESCRIBE_CONFIGS: ApiKey = ApiKey(32);
+    pub const ALTER_CONFIGS: ApiKey = ApiKey(33);
+    pub const ALTER_REPLICA_LOG_DIRS: ApiKey = ApiKey(34);
+    pub const DESCRIBE_LOG_DIRS: ApiKey = ApiKey(35);
     pub const SASL_AUTHENTICATE: ApiKey = ApiKey(36);
+    pub const INCREMENTAL_ALTER_CONFIGS: ApiKey = ApiKey(44);
     pub const DESCRIBE_CLUSTER: ApiKey = ApiKey(60);
+    pub const DESCRIBE_PRODUCERS: ApiKey = ApiKey(61);
+    pub const LIST_TRANSACTIONS: ApiKey = ApiKey(66);
     pub const SHARE_FETCH: ApiKey = ApiKey(78);
     pub const SHARE_ACKNOWLEDGE: ApiKey = ApiKey(79);
 

@@ -1,0 +1,357 @@
+//! The gate: what all sessions of a process share, so that batches which are on the move keep their order.
+//!
+//! A batch is in line under its key with the arrival number of its request:
+//!
+//! ```text
+//!  enter ──▶ waiting ──go──▶ placed on a leg ──settle──▶ gone
+//!               ▲                  │
+//!               └──────back────────┘  refused, or its leg was lost: it moves
+//! ```
+//!
+//! Invariant: a batch goes to a leg only when every lower number of its key is settled or lies on that very leg (a broker answers one
+//! request of a connection at a time, so there order is kept); waits therefore point only to lower numbers, and cannot form a circle.
+//! Tickets go when a verdict is read, at the deadline or at the session's end, never on delivery: a client that does not read blocks nobody.
+//!
+//! Deliberately absent: IO, clocks, and what a batch holds. It is locked to enter, go, come back and settle, and for nothing longer.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::cluster::TopicId;
+
+/// A session, as the gate knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Member(pub u64);
+
+/// One life of one leg, process-wide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Place(u64);
+
+/// A topic as requests name it; by name wherever the view knows that, so that versions with ids and without meet.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum TopicKey {
+    Name(Arc<str>),
+    Id(TopicId),
+}
+
+/// Within a key, order matters.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    pub whose: Whose,
+    pub topic: TopicKey,
+    pub partition: i32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Whose {
+    /// Idempotent and transactional: brokers hold the batches of a producer against each other, whichever connection brings them.
+    Producer { id: i64, epoch: i16 },
+    /// Plain: order is a matter of one connection.
+    Session(Member),
+}
+
+#[derive(Debug)]
+struct Ticket {
+    member: Member,
+    place: Option<Place>,
+    /// It was refused or lost at least once.
+    moved: bool,
+    cancelled: bool,
+}
+
+#[derive(Debug, Default)]
+struct Line {
+    tickets: BTreeMap<u64, Ticket>,
+    /// The event at which the last batch that had moved was settled; 0: none.
+    moved_settled_at: u64,
+}
+
+#[derive(Debug, Default)]
+struct Lines {
+    keys: HashMap<Key, Line>,
+    /// Counts what happens, so that before and after can be told.
+    event: u64,
+    /// Sessions that wait for a producer's sent batches before its transaction ends.
+    ending: HashMap<i64, Vec<Member>>,
+}
+
+/// One per process.
+#[derive(Debug)]
+pub struct Gate {
+    lines: Mutex<Lines>,
+    numbers: AtomicU64,
+    members: AtomicU64,
+    places: AtomicU64,
+    /// Batches that have moved and are not settled.
+    moving: AtomicUsize,
+    kept_bytes: AtomicUsize,
+    max_kept_bytes: usize,
+}
+
+impl Gate {
+    /// `max_kept_bytes`: of requests that may have to be sent again, over all sessions.
+    pub fn new(max_kept_bytes: usize) -> Gate {
+        Gate {
+            lines: Mutex::default(),
+            numbers: AtomicU64::new(1),
+            members: AtomicU64::new(1),
+            places: AtomicU64::new(1),
+            moving: AtomicUsize::new(0),
+            kept_bytes: AtomicUsize::new(0),
+            max_kept_bytes,
+        }
+    }
+
+    pub fn join(&self) -> Member {
+        Member(self.members.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The next arrival number.
+    pub fn number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub fn place(&self) -> Place {
+        Place(self.places.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Whether any batch of the process is on the move: then every produce request has to be looked into.
+    #[inline]
+    pub fn is_moving(&self) -> bool {
+        self.moving.load(Ordering::Relaxed) > 0
+    }
+
+    /// Room for so many more bytes; to be given back.
+    pub fn reserve(&self, bytes: usize) -> bool {
+        let before = self.kept_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if before + bytes > self.max_kept_bytes {
+            self.kept_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return false;
+        }
+        true
+    }
+
+    /// The same without regard to the bound: for a request that has nowhere else to go.
+    pub fn reserve_anyway(&self, bytes: usize) {
+        self.kept_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub fn give_back(&self, bytes: usize) {
+        self.kept_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    pub fn kept_bytes(&self) -> usize {
+        self.kept_bytes.load(Ordering::Relaxed)
+    }
+
+    fn lines(&self) -> MutexGuard<'_, Lines> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A batch gets in line. `place`: it is on that leg already. False, and nothing happens, if the number is there under this key.
+    pub fn enter(&self, key: &Key, number: u64, member: Member, place: Option<Place>) -> bool {
+        let mut lines = self.lines();
+        let line = lines.keys.entry(key.clone()).or_default();
+        if line.tickets.contains_key(&number) {
+            return false;
+        }
+        line.tickets.insert(number, Ticket { member, place, moved: false, cancelled: false });
+        true
+    }
+
+    /// Sends the batch's ticket to `place`, if its turn has come; returns the event's number. `proven`: what lies there already for this
+    /// key cannot be refused for want of leadership any more than this one, so that following it is safe.
+    pub fn go(&self, key: &Key, number: u64, place: Place, proven: bool) -> Option<u64> {
+        let mut lines = self.lines();
+        lines.event += 1;
+        let event = lines.event;
+        let line = lines.keys.get_mut(key)?;
+        let in_turn = line.tickets.range(..number).all(|(_, lower)| proven && lower.place == Some(place));
+        if !in_turn {
+            return None;
+        }
+        line.tickets.get_mut(&number)?.place = Some(place);
+        Some(event)
+    }
+
+    /// The batch was refused, or its leg was lost: from now on it is on the move.
+    pub fn back(&self, key: &Key, number: u64) {
+        let mut lines = self.lines();
+        let Some(ticket) = lines.keys.get_mut(key).and_then(|line| line.tickets.get_mut(&number)) else { return };
+        ticket.place = None;
+        if !std::mem::replace(&mut ticket.moved, true) {
+            self.moving.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The batch's fate is known, or nobody waits for it any more. Returns who may go on now.
+    pub fn settle(&self, key: &Key, number: u64) -> Vec<Member> {
+        let mut lines = self.lines();
+        lines.event += 1;
+        let event = lines.event;
+        let mut wake = Vec::new();
+        let Some(line) = lines.keys.get_mut(key) else { return wake };
+        let Some(ticket) = line.tickets.remove(&number) else { return wake };
+        if ticket.moved {
+            line.moved_settled_at = event;
+            self.moving.fetch_sub(1, Ordering::Relaxed);
+        }
+        wake.extend(line.tickets.values().take_while(|next| next.place.is_none()).take(1).map(|next| next.member));
+        if line.tickets.is_empty() {
+            lines.keys.remove(key);
+        }
+        if let Whose::Producer { id, .. } = key.whose
+            && lines.ending.contains_key(&id)
+            && !lines.has_any(id)
+        {
+            wake.extend(lines.ending.remove(&id).unwrap_or_default());
+        }
+        wake
+    }
+
+    /// Whether a 45 (OUT_OF_ORDER_SEQUENCE_NUMBER) only says that an earlier batch of the key was not there yet: one that has moved is
+    /// unsettled still, or was settled after this one was sent, at event `sent_at`.
+    pub fn overtook(&self, key: &Key, number: u64, sent_at: u64) -> bool {
+        let lines = self.lines();
+        let Some(line) = lines.keys.get(key) else { return false };
+        line.moved_settled_at > sent_at || line.tickets.range(..number).any(|(_, lower)| lower.moved)
+    }
+
+    /// The producer's transaction is to end: what is not on a leg is not sent any more. True: nothing of it is unsettled. False:
+    /// `member` is told when it is. Also returns who has to look at what was cancelled.
+    pub fn end_transaction(&self, producer: i64, member: Member) -> (bool, Vec<Member>) {
+        let mut lines = self.lines();
+        let mut wake = Vec::new();
+        let of_producer = |key: &Key| matches!(key.whose, Whose::Producer { id, .. } if id == producer);
+        for (_, line) in lines.keys.iter_mut().filter(|(key, _)| of_producer(key)) {
+            for ticket in line.tickets.values_mut().filter(|ticket| ticket.place.is_none() && !ticket.cancelled) {
+                ticket.cancelled = true;
+                wake.push(ticket.member);
+            }
+        }
+        wake.sort_unstable();
+        wake.dedup();
+        let clear = !lines.has_any(producer);
+        if !clear {
+            let waiting = lines.ending.entry(producer).or_default();
+            if !waiting.contains(&member) {
+                waiting.push(member);
+            }
+        }
+        (clear, wake)
+    }
+
+    pub fn is_cancelled(&self, key: &Key, number: u64) -> bool {
+        let lines = self.lines();
+        lines.keys.get(key).and_then(|line| line.tickets.get(&number)).is_some_and(|ticket| ticket.cancelled && ticket.place.is_none())
+    }
+
+    /// The session ends: it waits for nothing any more. Its tickets are settled one by one.
+    pub fn leave(&self, member: Member) {
+        let mut lines = self.lines();
+        for waiting in lines.ending.values_mut() {
+            waiting.retain(|waiting| *waiting != member);
+        }
+        lines.ending.retain(|_, waiting| !waiting.is_empty());
+    }
+
+    /// Batches in line now, over all keys.
+    pub fn tickets(&self) -> usize {
+        self.lines().keys.values().map(|line| line.tickets.len()).sum()
+    }
+}
+
+impl Lines {
+    fn has_any(&self, producer: i64) -> bool {
+        self.keys.iter().any(|(key, line)| {
+            matches!(key.whose, Whose::Producer { id, .. } if id == producer) && !line.tickets.is_empty()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(partition: i32) -> Key {
+        Key { whose: Whose::Producer { id: 7, epoch: 0 }, topic: TopicKey::Name("t".into()), partition }
+    }
+
+    #[test]
+    fn a_batch_waits_for_every_lower_one_that_is_elsewhere() {
+        let gate = Gate::new(0);
+        let (a, b) = (gate.join(), gate.join());
+        let (home, other) = (gate.place(), gate.place());
+        assert!(gate.enter(&key(0), 1, a, Some(home)));
+        assert!(gate.enter(&key(0), 2, a, Some(home)));
+        assert!(gate.enter(&key(0), 3, b, None));
+        assert!(!gate.enter(&key(0), 3, b, None), "a number is there once");
+        gate.back(&key(0), 2);
+        assert_eq!(gate.go(&key(0), 2, other, true), None, "1 is unanswered at the old broker");
+        assert_eq!(gate.settle(&key(0), 1), [a]);
+        assert!(gate.go(&key(0), 2, other, true).is_some());
+        assert_eq!(gate.go(&key(0), 3, home, true), None);
+        assert_eq!(gate.go(&key(0), 3, other, false), None, "the new leader has not proven itself");
+        assert!(gate.go(&key(0), 3, other, true).is_some(), "on the same leg it may follow");
+        assert!(gate.is_moving());
+        assert_eq!(gate.settle(&key(0), 2), []);
+        assert!(!gate.is_moving());
+        assert_eq!(gate.settle(&key(0), 3), []);
+        assert_eq!(gate.tickets(), 0);
+    }
+
+    #[test]
+    fn partitions_and_producers_do_not_wait_for_each_other() {
+        let gate = Gate::new(0);
+        let (member, place) = (gate.join(), gate.place());
+        gate.enter(&key(0), 1, member, None);
+        gate.enter(&key(1), 2, member, None);
+        let other = Key { whose: Whose::Producer { id: 8, epoch: 0 }, ..key(0) };
+        gate.enter(&other, 3, member, None);
+        assert!(gate.go(&key(1), 2, place, false).is_some());
+        assert!(gate.go(&other, 3, place, false).is_some());
+    }
+
+    #[test]
+    fn a_45_counts_as_overtaking_only_if_a_batch_before_it_moved_meanwhile() {
+        let gate = Gate::new(0);
+        let (member, home, other) = (gate.join(), gate.place(), gate.place());
+        for number in 1..=3 {
+            gate.enter(&key(0), number, member, None);
+        }
+        gate.go(&key(0), 1, home, true).unwrap();
+        let second = gate.go(&key(0), 2, home, true).unwrap();
+        assert!(!gate.overtook(&key(0), 2, second));
+        gate.back(&key(0), 1);
+        assert!(gate.overtook(&key(0), 2, second), "1 is on the move");
+        gate.go(&key(0), 1, other, false).unwrap();
+        gate.settle(&key(0), 1);
+        assert!(gate.overtook(&key(0), 2, second), "1 was settled after 2 was sent");
+        gate.settle(&key(0), 2);
+        let third = gate.go(&key(0), 3, other, false).unwrap();
+        assert!(!gate.overtook(&key(0), 3, third), "that is long ago for 3");
+    }
+
+    #[test]
+    fn the_end_of_a_transaction_cancels_what_is_not_sent_and_waits_for_what_is() {
+        let gate = Gate::new(0);
+        let (a, b, place) = (gate.join(), gate.join(), gate.place());
+        gate.enter(&key(0), 1, a, None);
+        gate.enter(&key(1), 2, a, None);
+        gate.go(&key(0), 1, place, false).unwrap();
+        assert_eq!(gate.end_transaction(7, b), (false, vec![a]));
+        assert!(gate.is_cancelled(&key(1), 2) && !gate.is_cancelled(&key(0), 1));
+        assert_eq!(gate.settle(&key(1), 2), []);
+        assert_eq!(gate.settle(&key(0), 1), [b]);
+        assert_eq!(gate.end_transaction(7, b), (true, vec![]));
+    }
+
+    #[test]
+    fn kept_bytes_are_bounded_over_all_sessions() {
+        let gate = Gate::new(10);
+        assert!(gate.reserve(6) && !gate.reserve(5) && gate.reserve(4));
+        gate.give_back(10);
+        assert_eq!(gate.kept_bytes(), 0);
+    }
+}
