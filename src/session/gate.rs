@@ -264,9 +264,7 @@ impl Gate {
 
 impl Lines {
     fn has_any(&self, producer: i64) -> bool {
-        self.keys.iter().any(|(key, line)| {
-            matches!(key.whose, Whose::Producer { id, .. } if id == producer) && !line.tickets.is_empty()
-        })
+        self.keys.iter().any(|(key, line)| matches!(key.whose, Whose::Producer { id, .. } if id == producer) && !line.tickets.is_empty())
     }
 }
 

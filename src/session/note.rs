@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use crate::cluster::NodeId;
-use crate::rewrite::Masked;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
@@ -29,8 +28,6 @@ pub enum Note {
     DeadlineMissed,
     /// A Metadata answer was held back.
     MetadataHeld(Duration),
-    /// What a Metadata answer hides.
-    Masked(Masked),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

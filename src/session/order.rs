@@ -62,8 +62,18 @@ impl ResponseOrder {
         self.parked_bytes
     }
 
+    /// Whether a whole response waits for an earlier one.
+    pub fn has_parked(&self) -> bool {
+        self.parked_bytes > 0
+    }
+
     pub fn get(&self, id: SlotId) -> Option<&Slot> {
         self.index(id).map(|index| &self.slots[index].0)
+    }
+
+    /// Whether `id` is the newest slot.
+    pub fn is_last(&self, id: SlotId) -> bool {
+        !self.slots.is_empty() && id.0 + 1 == self.first + self.slots.len() as u64
     }
 
     /// Whether `id`'s response is the next one that the client expects.

@@ -1,106 +1,109 @@
-//! Opening the home leg, what becomes of it, and following its broker.
+//! What becomes of legs, and of a new view.
 
 use std::time::Instant;
 
-use super::{Core, Port, Surroundings, Waiting};
-use crate::session::leg::{Leg, LegState};
-use crate::session::{Action, CloseReason, LegEvent, LegId, Target};
+use bytes::Bytes;
+
+use super::{Core, Surroundings, Waiting};
+use crate::session::leg::{Leg, LegState, Outstanding};
+use crate::session::{Action, CloseReason, DepartureSign, LegEvent, LegId, SlotId};
+use crate::wire::Head;
 
 impl Core {
-    /// True: requests may be queued for the home leg. False: they have to wait, or the session has been closed.
-    pub(super) fn open_home(&mut self, now: Instant, around: &Surroundings<'_>) -> bool {
-        let targets = match self.port {
-            Port::Bootstrap => self.bootstrap_targets(around),
-            Port::Node(node) => match around.view.brokers.get(&node) {
-                Some(broker) => vec![Target { node: Some(node), endpoint: broker.endpoint.clone() }],
-                // Nobody tells us where it is, maybe because the cluster demands a login and only clients have one. Whoever answers
-                // there says the truth about what it does not lead, and the metadata that passes makes the view.
-                None if around.view.generation == 0 && self.without_view => self.bootstrap_targets(around),
-                None if around.view.generation == 0 => {
-                    if !matches!(self.waiting, Some(Waiting::View { .. })) {
-                        self.waiting = Some(Waiting::View { since: now });
-                        self.actions.push_back(Action::Refresh);
-                    }
-                    return false;
-                }
-                None => {
-                    self.actions.push_back(Action::Refresh);
-                    self.close(CloseReason::BrokerNotListed);
-                    return false;
-                }
-            },
-        };
-        self.home.state = LegState::Opening(targets.clone());
-        self.actions.push_back(Action::Open { leg: LegId::HOME, targets });
-        true
+    pub(super) fn leg(&self, id: LegId) -> Option<&Leg> {
+        if self.home.id == id { Some(&self.home) } else { self.legs.iter().find(|leg| leg.id == id) }
     }
 
-    /// Every listed broker in an order of chance, so that many proxies do not all choose the same; without any, the configured
-    /// addresses.
-    fn bootstrap_targets(&mut self, around: &Surroundings<'_>) -> Vec<Target> {
-        let mut targets: Vec<Target> =
-            around.view.brokers.values().map(|broker| Target { node: Some(broker.id), endpoint: broker.endpoint.clone() }).collect();
-        if targets.is_empty() {
-            targets.extend(around.bootstrap.iter().map(|endpoint| Target { node: None, endpoint: endpoint.clone() }));
-        }
-        for last in (1..targets.len()).rev() {
-            self.random = self.random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            targets.swap(last, (self.random >> 33) as usize % (last + 1));
-        }
-        targets
+    pub(super) fn leg_mut(&mut self, id: LegId) -> Option<&mut Leg> {
+        if self.home.id == id { Some(&mut self.home) } else { self.legs.iter_mut().find(|leg| leg.id == id) }
     }
 
-    pub fn on_leg(&mut self, leg: LegId, event: LegEvent) {
-        if self.closed || leg != LegId::HOME {
+    /// A request, or some of its parts, goes to the leg; its bytes follow, or are on their way.
+    pub(super) fn put_on_leg(
+        &mut self,
+        now: Instant,
+        leg: LegId,
+        (number, slot, head): (u64, SlotId, &Head),
+        frame_bytes: usize,
+        parts: Option<Vec<usize>>,
+    ) {
+        let Some(leg) = self.leg_mut(leg) else { return };
+        leg.given_bytes += frame_bytes as u64;
+        let (correlation_id, api, version) = (head.correlation_id, head.api, head.version);
+        let end = leg.given_bytes;
+        leg.outstanding.push_back(Outstanding { number, slot, correlation_id, api, version, sent_at: now, end, parts });
+    }
+
+    pub(super) fn send(&mut self, leg: LegId, frame: Bytes) {
+        self.actions.push_back(Action::Send { leg, frame });
+    }
+
+    pub fn on_leg(&mut self, now: Instant, leg: LegId, event: LegEvent, around: &Surroundings<'_>) {
+        if self.closed {
             return;
         }
+        let is_home = self.home.id == leg;
         match event {
             LegEvent::Opened(index) => {
-                let LegState::Opening(targets) = std::mem::take(&mut self.home.state) else { return };
-                match targets.into_iter().nth(index) {
-                    Some(target) => self.home.state = LegState::Up(target),
-                    None => self.close(CloseReason::UpstreamConnectFailed),
+                let Some(leg) = self.leg_mut(leg) else { return };
+                let LegState::Opening(targets) = std::mem::take(&mut leg.state) else { return };
+                let Some(target) = targets.into_iter().nth(index) else {
+                    return self.close(CloseReason::UpstreamConnectFailed);
+                };
+                let node = target.node;
+                leg.state = LegState::Up(target);
+                leg.since = now;
+                if let Some(node) = node {
+                    self.unreachable.remove(&node);
                 }
-                self.settle();
+                if is_home {
+                    // It may have moved while the connection was made.
+                    self.may_have_moved = true;
+                }
             }
-            LegEvent::Failed => {
-                self.actions.push_back(Action::Refresh);
-                self.close(CloseReason::UpstreamConnectFailed);
-            }
-            LegEvent::Closed => {
-                self.actions.push_back(Action::Refresh);
-                self.close(CloseReason::UpstreamClosed);
-            }
+            LegEvent::Failed => self.lose_leg(now, leg, 0, DepartureSign::Refused, around),
+            LegEvent::Closed { written_bytes } => self.lose_leg(now, leg, written_bytes, DepartureSign::Closed, around),
         }
-    }
-
-    /// There is a newer view.
-    pub fn on_view(&mut self, around: &Surroundings<'_>) {
-        if matches!(self.waiting, Some(Waiting::View { .. })) && around.view.generation > 0 {
-            self.waiting = None;
-            self.actions.push_back(Action::Resume);
-        }
-        self.may_have_moved = true;
-        self.follow_broker(around);
+        self.go_on(now, around);
         self.settle();
     }
 
-    /// The port's broker lives elsewhere now: the next request opens a leg to its new place, unless something is unresolved.
-    pub(super) fn follow_broker(&mut self, around: &Surroundings<'_>) {
-        let (Port::Node(node), Some(target)) = (self.port, self.home.target()) else { return };
-        let moved = around.view.brokers.get(&node).is_some_and(|broker| broker.endpoint != target.endpoint);
-        if !moved {
-            self.may_have_moved = false;
+    /// There is a newer view.
+    pub fn on_view(&mut self, now: Instant, around: &Surroundings<'_>) {
+        if self.closed {
             return;
         }
-        if self.closed || self.request_under_way || !self.order.is_empty() {
+        if matches!(self.waiting, Some(Waiting::View { .. })) && around.view.generation > 0 {
+            self.resume();
+        }
+        self.look_at_home(around);
+        self.may_have_moved = true;
+        self.follow_broker(now, around);
+        self.leave_silent_legs(now, around);
+        self.release_metadata(now, around, false);
+        self.look_again(now, None, around);
+        self.go_on(now, around);
+        self.settle();
+    }
+
+    /// The answer to `Action::Refresh` with this number is there, or will not come for now.
+    pub fn on_fresh(&mut self, now: Instant, token: u64, around: &Surroundings<'_>) {
+        if self.closed {
             return;
         }
-        if self.logged_in {
-            self.close(CloseReason::BrokerMoved);
-        } else {
-            self.home = Leg::default();
-            self.actions.push_back(Action::CloseLeg(LegId::HOME));
+        self.leave_silent_legs(now, around);
+        self.look_again(now, Some(token), around);
+        self.go_on(now, around);
+        self.settle();
+    }
+
+    /// A batch that one of ours waited for has been settled by another session.
+    pub fn on_gate(&mut self, now: Instant, around: &Surroundings<'_>) {
+        if self.closed {
+            return;
         }
+        self.end_transaction_if_clear(now, around);
+        self.go_on(now, around);
+        self.settle();
     }
 }

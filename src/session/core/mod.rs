@@ -1,17 +1,29 @@
 //! The state machine itself: its state, the client's end, draining, and time. What happens on requests, responses and legs has a file
-//! of its own each.
+//! of its own each; so has each step of the slow path (`opening`, `routing`, `failures`, `results`, `answering`).
 
+mod answering;
+mod clock;
+mod failures;
+mod home;
 mod legs;
+mod metadata;
+mod opening;
 mod requests;
 mod responses;
+mod results;
+mod routing;
+mod slow;
+mod transactions;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::gate::TopicKey;
 use super::leg::{Leg, LegState};
-use super::{Action, CloseReason, Limits, ResponseOrder, SlotId, Target};
-use crate::cluster::{Endpoint, NodeId, View};
+use super::request::Request;
+use super::{Action, CloseReason, Detours, Gate, LegId, Limits, Member, Note, ResponseOrder, SlotId, Target};
+use crate::cluster::{Endpoint, NodeId, View, Want};
 use crate::rewrite::{Addresses, Masks, UnknownApis};
 use crate::wire::Head;
 
@@ -64,16 +76,29 @@ pub struct ClientSoftware {
 pub struct Core {
     limits: Arc<Limits>,
     timeouts: Timeouts,
+    detours: Arc<Detours>,
+    gate: Arc<Gate>,
+    member: Member,
     port: Port,
     random: u64,
     order: ResponseOrder,
     home: Leg,
+    /// The slow path's legs, one per broker. Never the home leg, and never another session's.
+    legs: Vec<Leg>,
+    next_leg: u32,
     actions: VecDeque<Action>,
+    /// Requests that may have to be sent again, by arrival.
+    requests: VecDeque<Request>,
+    kept_bytes: usize,
     /// A request whose head was taken is not moved whole yet.
     request_under_way: bool,
-    /// The request that is being read whole, and its slot.
-    reading: Option<(SlotId, Head)>,
-    /// The client is unread until the view is there, or a slot is free.
+    /// It is being relayed, so that nothing else may go to that leg before its end.
+    relaying_to: Option<LegId>,
+    /// The arrival number of the request that is being relayed and kept.
+    keeping: Option<u64>,
+    /// The request that is being read whole.
+    reading: Option<Reading>,
+    /// The client is unread until something is there.
     waiting: Option<Waiting>,
     last_activity: Instant,
     seen_request: bool,
@@ -83,6 +108,25 @@ pub struct Core {
     may_have_moved: bool,
     /// The first view has been waited for long enough: the bootstrap addresses have to do.
     without_view: bool,
+    /// The home broker closed, refused or fell silent, and has not shown since that it is well.
+    distrust: bool,
+    /// Where the view had the home broker last, to tell when it returns.
+    home_endpoint: Option<Endpoint>,
+    /// The slow path is taken until then, and as long as something on it is open.
+    slow_until: Option<Instant>,
+    /// When a step of the slow path is due.
+    slow_due: Option<Instant>,
+    /// Brokers that could not be connected to.
+    unreachable: HashMap<NodeId, Unreachable>,
+    /// Partitions whose detour ended unsettled, and the leader and epoch of that time: until the view changes their errors pass.
+    given_up: HashMap<(TopicKey, i32), Option<(NodeId, i32)>>,
+    /// What the parts that are `Asking` for `next_token` want.
+    wants: Vec<Want>,
+    next_token: u64,
+    /// Metadata answers that name a leader under suspicion.
+    held_metadata: VecDeque<metadata::Held>,
+    /// EndTxn or InitProducerId that waits for the producer's batches, and its bytes.
+    held_ending: Option<transactions::HeldEnding>,
     leaving_since: Option<Instant>,
     fin: bool,
     draining: bool,
@@ -90,24 +134,69 @@ pub struct Core {
     software: Option<ClientSoftware>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Waiting {
-    View { since: Instant },
-    Slot,
+/// What is being read whole, and what for.
+#[derive(Debug)]
+enum Reading {
+    ApiVersions(SlotId, Head),
+    Produce { number: u64, slot: Option<SlotId>, head: Head, arrived_at: Instant, reserved_bytes: usize },
+    EndsTransaction(SlotId, Head),
 }
 
+#[derive(Debug)]
+struct Unreachable {
+    failures: u32,
+    not_before: Instant,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waiting {
+    View {
+        since: Instant,
+    },
+    Slot,
+    /// The home leg leads to a stand-in, has something unresolved, and the request can only be answered by the home broker.
+    Home,
+    /// Kept frames have taken all the room that there is.
+    Room {
+        until: Instant,
+    },
+    /// A transaction's end waits for its batches.
+    Ending,
+}
+
+/// While kept frames take all the room, look again after this time.
+const ROOM_INTERVAL: Duration = Duration::from_millis(50);
+
 impl Core {
-    /// `random` decides in which order bootstrap candidates are tried.
-    pub fn new(now: Instant, port: Port, limits: Arc<Limits>, timeouts: Timeouts, random: u64) -> Core {
+    /// `random` decides in which order bootstrap candidates are tried, and spreads back-offs.
+    pub fn new(
+        now: Instant,
+        port: Port,
+        limits: Arc<Limits>,
+        timeouts: Timeouts,
+        detours: Arc<Detours>,
+        gate: Arc<Gate>,
+        random: u64,
+    ) -> Core {
+        let member = gate.join();
         Core {
             limits,
             timeouts,
+            detours,
+            member,
             port,
             random,
             order: ResponseOrder::default(),
-            home: Leg::default(),
+            home: Leg::down(LegId::HOME, gate.place(), now),
+            gate,
+            legs: Vec::new(),
+            next_leg: 1,
             actions: VecDeque::new(),
+            requests: VecDeque::new(),
+            kept_bytes: 0,
             request_under_way: false,
+            relaying_to: None,
+            keeping: None,
             reading: None,
             waiting: None,
             last_activity: now,
@@ -115,6 +204,16 @@ impl Core {
             logged_in: false,
             may_have_moved: false,
             without_view: false,
+            distrust: false,
+            home_endpoint: None,
+            slow_until: None,
+            slow_due: None,
+            unreachable: HashMap::new(),
+            given_up: HashMap::new(),
+            wants: Vec::new(),
+            next_token: 1,
+            held_metadata: VecDeque::new(),
+            held_ending: None,
             leaving_since: None,
             fin: false,
             draining: false,
@@ -123,23 +222,37 @@ impl Core {
         }
     }
 
+    /// By which the gate wakes it.
+    pub fn member(&self) -> Member {
+        self.member
+    }
+
     /// Requests that wait for their response.
     pub fn in_flight(&self) -> usize {
         self.order.len()
     }
 
-    /// The client is unread because its slots are all taken.
-    pub fn is_full(&self) -> bool {
-        self.waiting == Some(Waiting::Slot)
+    /// The limit for whose sake the client is unread, by its name in the configuration.
+    pub fn limit_reached(&self) -> Option<&'static str> {
+        match self.waiting {
+            Some(Waiting::Slot) => Some("slots_per_session"),
+            Some(Waiting::Room { .. }) => Some("kept_bytes"),
+            _ => None,
+        }
+    }
+
+    /// Something of the slow path is open, or was a little while ago: every change of the view matters.
+    pub fn is_detouring(&self) -> bool {
+        self.slow_until.is_some() || !self.held_metadata.is_empty()
     }
 
     pub fn software(&self) -> Option<&ClientSoftware> {
         self.software.as_ref()
     }
 
-    /// The home leg's broker, while it is connected.
-    pub fn home_target(&self) -> Option<&Target> {
-        self.home.target()
+    /// A leg's broker, while it is connected.
+    pub fn target_of(&self, leg: LegId) -> Option<&Target> {
+        self.leg(leg).and_then(Leg::target)
     }
 
     pub fn poll(&mut self) -> Option<Action> {
@@ -150,7 +263,7 @@ impl Core {
         !self.actions.is_empty()
     }
 
-    // The client's end, draining, time.
+    // The client's end, draining.
 
     pub fn on_client(&mut self, now: Instant, event: ClientEvent) {
         match event {
@@ -174,7 +287,9 @@ impl Core {
 
     /// Whether something ends here because nothing is left to do.
     fn settle(&mut self) {
-        if self.closed || self.request_under_way || !self.order.is_empty() || matches!(self.home.state, LegState::Opening(_)) {
+        let is_opening = |leg: &Leg| matches!(leg.state, LegState::Opening(_)) && leg.given_bytes > 0;
+        let busy = self.request_under_way || !self.order.is_empty() || self.has_opened();
+        if self.closed || busy || is_opening(&self.home) || self.legs.iter().any(is_opening) {
             return;
         }
         if self.fin {
@@ -184,45 +299,27 @@ impl Core {
         }
     }
 
-    pub fn on_timeout(&mut self, now: Instant) {
-        if let Some((deadline, reason)) = self.deadline()
-            && now >= deadline
-        {
-            if reason == CloseReason::NoView && !self.without_view {
-                self.without_view = true;
-                self.waiting = None;
-                self.actions.push_back(Action::Resume);
-            } else {
-                self.close(reason);
-            }
-        }
-    }
-
-    /// When `on_timeout` is due. May move with every call, earlier as well as later.
-    pub fn next_timeout(&self) -> Option<Instant> {
-        self.deadline().map(|(deadline, _)| deadline)
-    }
-
-    fn deadline(&self) -> Option<(Instant, CloseReason)> {
-        if self.closed {
-            return None;
-        }
-        if let Some(since) = self.leaving_since {
-            return Some((since + self.timeouts.half_close, CloseReason::HalfCloseTimeout));
-        }
-        if let Some(Waiting::View { since }) = self.waiting {
-            return Some((since + self.timeouts.handshake / 2, CloseReason::NoView));
-        }
-        if !self.seen_request || self.reading.is_some() {
-            return Some((self.last_activity + self.timeouts.handshake, CloseReason::HandshakeTimeout));
-        }
-        self.order.is_empty().then(|| (self.last_activity + self.timeouts.idle, CloseReason::Idle))
-    }
-
     fn close(&mut self, reason: CloseReason) {
         if !self.closed {
             self.closed = true;
+            self.forget_requests();
             self.actions.push_back(Action::Close(reason));
         }
+    }
+
+    fn note(&mut self, note: Note) {
+        self.actions.push_back(Action::Note(note));
+    }
+
+    fn next_random(&mut self) -> u64 {
+        self.random = self.random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        self.random >> 33
+    }
+}
+
+impl Drop for Core {
+    /// A session that is dropped with its task, at the end of the process's patience, must not leave others waiting for its tickets.
+    fn drop(&mut self) {
+        self.forget_requests();
     }
 }

@@ -4,18 +4,22 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::{ClientSoftware, Core, Surroundings, Waiting};
+use super::home::Home;
+use super::{ClientSoftware, Core, Reading, Surroundings, Waiting};
 use crate::rewrite;
-use crate::session::treatment::{Treatment, treatment};
-use crate::session::{Action, CloseReason, LegId, Refusal, RequestVerdict, Slot, SlotId};
+use crate::session::request::{Body, Request};
+use crate::session::treatment::{Reach, Treatment, reach, treatment};
+use crate::session::{CloseReason, Kept, Note, Refusal, RequestVerdict, Slot, SlotId};
 use crate::wire::{self, ApiKey, Head, HeadError};
 
 /// ApiVersions is read whole; real ones have less than 200 bytes.
 const API_VERSIONS_REQUEST_MAX_BYTES: u32 = 64 * 1024;
+/// EndTxn and InitProducerId, where they are read: two ids and some numbers.
+const TRANSACTION_REQUEST_MAX_BYTES: u32 = 128 * 1024;
 
 impl Core {
-    /// A request's head is there. After `Relay` and `Discard` the driver moves the frame and says `on_request_end`; after `Read` it
-    /// says `on_request_frame`.
+    /// A request's head is there. After `Relay` and `Discard` the driver moves the frame and says `on_request_end`; after `RelayKeep`
+    /// it says `on_request_kept`, after `Read` `on_request_frame`.
     pub fn on_request_head(&mut self, now: Instant, head: &Head, around: &Surroundings<'_>) -> RequestVerdict {
         if self.closed || self.draining {
             return RequestVerdict::Wait;
@@ -24,16 +28,18 @@ impl Core {
         self.seen_request = true;
         let treatment = treatment(head, around.unknown_apis);
         if let Treatment::Refuse(refusal) = treatment {
-            self.close(CloseReason::Refused(refusal));
-            return RequestVerdict::Refuse;
+            return self.refuse_client(refusal);
         }
         if self.order.len() >= self.limits.max_slots {
             self.waiting = Some(Waiting::Slot);
             return RequestVerdict::Wait;
         }
+        if self.held_ending.is_some() {
+            self.waiting = Some(Waiting::Ending);
+            return RequestVerdict::Wait;
+        }
         if treatment == Treatment::ApiVersions && head.frame_bytes > API_VERSIONS_REQUEST_MAX_BYTES {
-            self.close(CloseReason::Refused(Refusal::Malformed("an ApiVersions request of this size")));
-            return RequestVerdict::Refuse;
+            return self.refuse_client(Refusal::Malformed("an ApiVersions request of this size"));
         }
         if treatment == Treatment::ApiVersionsTooNew {
             let id = self.push_slot(now, head);
@@ -44,29 +50,95 @@ impl Core {
         }
         // What was unresolved when the view changed may be resolved by now.
         if self.may_have_moved {
-            self.follow_broker(around);
+            self.follow_broker(now, around);
             if self.closed {
                 return RequestVerdict::Wait;
             }
         }
-        if self.home.is_down() && !self.open_home(now, around) {
-            return RequestVerdict::Wait;
+        if matches!(treatment, Treatment::Produce | Treatment::Unanswered) && self.must_look_into_produce(around) {
+            return self.read_produce(now, head, around);
+        }
+        match self.home_for(now, reach(head.api), around) {
+            Home::Ready => {}
+            Home::Wait | Home::Closed => return RequestVerdict::Wait,
         }
         self.request_under_way = true;
         match treatment {
-            Treatment::Unanswered => RequestVerdict::Relay(LegId::HOME),
+            Treatment::Unanswered => {
+                self.home.given_bytes += u64::from(head.frame_bytes);
+                self.relay()
+            }
             Treatment::ApiVersions => {
                 let id = self.push_slot(now, head);
-                self.reading = Some((id, *head));
+                self.reading = Some(Reading::ApiVersions(id, *head));
                 RequestVerdict::Read
             }
+            Treatment::EndsTransaction if self.gate.is_moving() && head.frame_bytes <= TRANSACTION_REQUEST_MAX_BYTES => {
+                let id = self.push_slot(now, head);
+                self.reading = Some(Reading::EndsTransaction(id, *head));
+                RequestVerdict::Read
+            }
+            Treatment::Produce | Treatment::Anywhere => self.relay_and_keep(now, head),
             _ => {
                 self.logged_in |= matches!(head.api, ApiKey::SASL_HANDSHAKE | ApiKey::SASL_AUTHENTICATE);
                 let id = self.push_slot(now, head);
-                self.home.outstanding.push_back(id);
-                RequestVerdict::Relay(LegId::HOME)
+                self.put_on_leg(now, self.home.id, (0, id, head), head.frame_bytes as usize, None);
+                self.relay()
             }
         }
+    }
+
+    fn refuse_client(&mut self, refusal: Refusal) -> RequestVerdict {
+        self.close(CloseReason::Refused(refusal));
+        RequestVerdict::Refuse
+    }
+
+    fn relay(&mut self) -> RequestVerdict {
+        self.relaying_to = Some(self.home.id);
+        RequestVerdict::Relay(self.home.id)
+    }
+
+    fn relay_and_keep(&mut self, now: Instant, head: &Head) -> RequestVerdict {
+        let slot = self.push_slot(now, head);
+        let bytes = head.frame_bytes as usize;
+        if self.kept_bytes + bytes > self.limits.max_kept_bytes || !self.gate.reserve(bytes) {
+            // It passes all the same; only, if its leg is lost, so is its client.
+            self.note(Note::BudgetRefused);
+            self.put_on_leg(now, self.home.id, (0, slot, head), bytes, None);
+            return self.relay();
+        }
+        self.kept_bytes += bytes;
+        let number = self.gate.number();
+        let body = Body::Whole { head: *head, frame: None, resent: 0 };
+        self.requests.push_back(Request { number, slot: Some(slot), arrived_at: now, reserved_bytes: bytes, body });
+        self.put_on_leg(now, self.home.id, (number, slot, head), bytes, None);
+        self.keeping = Some(number);
+        self.relay();
+        RequestVerdict::RelayKeep(self.home.id)
+    }
+
+    /// The slow path: a produce request is read whole.
+    fn read_produce(&mut self, now: Instant, head: &Head, around: &Surroundings<'_>) -> RequestVerdict {
+        if around.view.generation == 0 && self.home_for(now, Reach::Any, around) != Home::Ready {
+            return RequestVerdict::Wait;
+        }
+        let bytes = head.frame_bytes as usize;
+        if self.kept_bytes > 0 && self.kept_bytes + bytes > self.limits.max_kept_bytes || !self.gate.reserve(bytes) {
+            if self.kept_bytes > 0 {
+                self.note(Note::BudgetRefused);
+                self.wait_for_room(now);
+                return RequestVerdict::Wait;
+            }
+            // One is let in whatever its size and whatever others hold: it has nowhere else to go.
+            self.gate.reserve_anyway(bytes);
+        }
+        self.kept_bytes += bytes;
+        self.request_under_way = true;
+        let is_answered = head.produce.is_none_or(|produce| produce.acks != 0);
+        let slot = is_answered.then(|| self.push_slot(now, head));
+        let number = self.gate.number();
+        self.reading = Some(Reading::Produce { number, slot, head: *head, arrived_at: now, reserved_bytes: bytes });
+        RequestVerdict::Read
     }
 
     /// Bytes of the client have arrived.
@@ -89,28 +161,82 @@ impl Core {
     /// The last byte of a relayed or discarded request has been moved.
     pub fn on_request_end(&mut self) {
         self.request_under_way = false;
+        self.relaying_to = None;
+        self.settle();
+    }
+
+    /// The same, after `RelayKeep`.
+    pub fn on_request_kept(&mut self, now: Instant, kept: Kept, around: &Surroundings<'_>) {
+        self.request_under_way = false;
+        self.relaying_to = None;
+        if let Some(request) = self.keeping.take().and_then(|number| self.request_mut(number)) {
+            let number = request.number;
+            if let Body::Whole { frame, .. } = &mut request.body {
+                *frame = Some(kept);
+            }
+            // Its leg was lost while it came.
+            if self.home.outstanding.back().is_none_or(|last| last.number != number) {
+                self.go_elsewhere(now, number, around);
+                self.go_on(now, around);
+            }
+        }
         self.settle();
     }
 
     /// The request that was to be read whole. Its first bytes are those that the head was parsed from.
-    pub fn on_request_frame(&mut self, frame: Bytes) {
+    pub fn on_request_frame(&mut self, now: Instant, frame: Bytes, around: &Surroundings<'_>) {
         self.request_under_way = false;
-        let Some((id, head)) = self.reading.take() else { return };
-        if head.version >= 3 {
-            // A broker answers what does not parse by closing; we leave that judgement to it, and only fail to learn a name.
-            if let Ok(Some(said)) = wire::api_versions::ClientSoftware::parse(&frame, &head) {
-                self.software = Some(ClientSoftware {
-                    name: String::from_utf8_lossy(said.name).into_owned(),
-                    version: String::from_utf8_lossy(said.version).into_owned(),
-                });
+        match self.reading.take() {
+            None => {}
+            Some(Reading::ApiVersions(slot, head)) => {
+                self.learn_software(&frame, &head);
+                self.send_whole(now, slot, &head, frame, around);
             }
+            Some(Reading::Produce { number, slot, head, arrived_at, reserved_bytes }) => {
+                let body = Body::Whole { head, frame: Some(frame.into()), resent: 0 };
+                self.requests.push_back(Request { number, slot, arrived_at, reserved_bytes, body });
+                if self.open_request(number, None, around) {
+                    self.go_on(now, around);
+                } else {
+                    // A broker would close on it as well.
+                    self.close(CloseReason::Refused(Refusal::Malformed("a Produce request")));
+                }
+            }
+            Some(Reading::EndsTransaction(slot, head)) => self.end_transaction(now, slot, head, frame, around),
         }
-        self.home.outstanding.push_back(id);
-        self.actions.push_back(Action::Send { leg: LegId::HOME, frame });
         self.settle();
     }
 
-    fn push_slot(&mut self, now: Instant, head: &Head) -> SlotId {
+    /// A frame that was read goes to the home leg after all, and is kept.
+    pub(super) fn send_whole(&mut self, now: Instant, slot: SlotId, head: &Head, frame: Bytes, around: &Surroundings<'_>) {
+        if self.home_for(now, reach(head.api), around) != Home::Ready {
+            // It was ready when the head came: what happened since closes the client.
+            return self.close(CloseReason::UpstreamClosed);
+        }
+        let bytes = frame.len();
+        self.gate.reserve_anyway(bytes);
+        self.kept_bytes += bytes;
+        let number = self.gate.number();
+        let body = Body::Whole { head: *head, frame: Some(frame.clone().into()), resent: 0 };
+        self.requests.push_back(Request { number, slot: Some(slot), arrived_at: now, reserved_bytes: bytes, body });
+        self.put_on_leg(now, self.home.id, (number, slot, head), bytes, None);
+        self.send(self.home.id, frame);
+    }
+
+    fn learn_software(&mut self, frame: &Bytes, head: &Head) {
+        if head.version < 3 {
+            return;
+        }
+        // A broker answers what does not parse by closing; we leave that judgement to it, and only fail to learn a name.
+        if let Ok(Some(said)) = wire::api_versions::ClientSoftware::parse(frame, head) {
+            self.software = Some(ClientSoftware {
+                name: String::from_utf8_lossy(said.name).into_owned(),
+                version: String::from_utf8_lossy(said.version).into_owned(),
+            });
+        }
+    }
+
+    pub(super) fn push_slot(&mut self, now: Instant, head: &Head) -> SlotId {
         self.order.push(Slot { correlation_id: head.correlation_id, api: head.api, version: head.version, sent_at: now })
     }
 }

@@ -5,9 +5,11 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::{Core, Surroundings, Waiting};
-use crate::rewrite::{self, Context};
-use crate::session::{Action, Answer, CloseReason, LegId, ResponseVerdict};
-use crate::wire::{self, HeadError, ResponseHead};
+use crate::rewrite::{self, Context, RewriteError, Rewritten};
+use crate::session::leg::Outstanding;
+use crate::session::request::Body;
+use crate::session::{Action, Answer, CloseReason, LegId, ResponseVerdict, SlotId};
+use crate::wire::{self, ApiKey, HeadError, ResponseHead};
 
 impl Core {
     /// A response's head is there. After `Relay` the driver moves the frame and says `on_response_end`; after `Read` it says
@@ -16,18 +18,24 @@ impl Core {
         if self.closed {
             return ResponseVerdict::HoldLeg;
         }
-        let expected = self.home.outstanding.front().and_then(|id| self.order.get(*id).map(|slot| (*id, *slot)));
-        let Some((id, slot)) = expected.filter(|(_, slot)| leg == LegId::HOME && slot.correlation_id == head.correlation_id) else {
+        let is_home = leg == self.home.id;
+        let expected = self.leg(leg).and_then(|leg| leg.outstanding.front());
+        let Some(Outstanding { number, slot: id, api, version, sent_at, .. }) =
+            expected.filter(|expected| expected.correlation_id == head.correlation_id)
+        else {
             return self.violation();
         };
+        let (number, id, api, version) = (*number, *id, *api, *version);
+        let answer = Answer { api, version, sent_at: *sent_at };
         if head.frame_bytes > self.limits.max_response_bytes {
             return self.too_large("response_bytes");
         }
-        let answer = Answer { api: slot.api, version: slot.version, sent_at: slot.sent_at };
-        if rewrite::concerns(slot.api, slot.version) {
+        let is_kept_produce = api == ApiKey::PRODUCE && number != 0;
+        if rewrite::concerns(api, version) || is_kept_produce || !is_home {
             // A small one keeps its hints, rewritten; for a large one, memory is worth more than hints.
             let is_large = head.frame_bytes > self.limits.max_parked_bytes;
-            if is_large && wire::EndpointSkimmer::knows(slot.api, slot.version) && self.order.begin(id) {
+            let may_skim = is_large && is_home && !is_kept_produce && wire::EndpointSkimmer::knows(api, version);
+            if may_skim && self.order.begin(id) {
                 return ResponseVerdict::Skim(answer);
             }
             if head.frame_bytes > self.limits.max_rewrite_bytes {
@@ -47,46 +55,70 @@ impl Core {
     }
 
     /// The last byte of a relayed response has been moved.
-    pub fn on_response_end(&mut self, now: Instant) {
-        self.home.outstanding.pop_front();
+    pub fn on_response_end(&mut self, now: Instant, around: &Surroundings<'_>) {
+        if let Some(answered) = self.home.outstanding.pop_front() {
+            self.forget(answered.number);
+        }
         self.order.finish();
-        self.after_response(now);
+        self.after_response(now, around);
+        self.settle();
     }
 
     /// The response that was to be read whole.
-    pub fn on_response_frame(&mut self, now: Instant, frame: Bytes, around: &Surroundings<'_>) -> Result<(), rewrite::RewriteError> {
-        let Some(id) = self.home.outstanding.pop_front() else { return Ok(()) };
-        let Some(slot) = self.order.get(id).copied() else { return Ok(()) };
-        let mut frame = frame;
-        if rewrite::concerns(slot.api, slot.version) {
-            let target = self.home.target();
-            let context = Context {
-                addresses: around.addresses,
-                view: around.view,
-                from_node: target.and_then(|target| target.node),
-                from_endpoint: target.map(|target| &target.endpoint),
-                unknown_apis: around.unknown_apis,
-                now,
-                masks: around.masks,
-            };
-            match rewrite::response(slot.api, slot.version, &frame, &context) {
-                Ok(rewritten) => {
-                    if rewritten.frame.as_ptr() != frame.as_ptr() {
-                        self.actions.push_back(Action::Rewrote(slot.api));
-                    }
-                    self.actions.extend(rewritten.observation.map(Action::Learn));
-                    frame = rewritten.frame;
-                }
-                // What we cannot read we cannot vouch for: it may name a broker's real address.
-                Err(error) => {
-                    self.close(CloseReason::UpstreamViolation);
-                    return Err(error);
-                }
-            }
+    pub fn on_response_frame(&mut self, now: Instant, leg: LegId, frame: Bytes, around: &Surroundings<'_>) -> Result<(), RewriteError> {
+        let Some(answered) = self.leg_mut(leg).and_then(|leg| leg.outstanding.pop_front()) else { return Ok(()) };
+        let result = match answered.api {
+            ApiKey::PRODUCE if answered.number != 0 => self.on_produced(now, leg, &answered, frame, around),
+            _ => self.on_other_frame(now, &answered, frame, around),
+        };
+        if result.is_err() {
+            // What we cannot read we cannot vouch for: it may name a broker's real address.
+            self.close(CloseReason::UpstreamViolation);
         }
-        self.order.park(id, frame);
-        self.after_response(now);
+        self.after_response(now, around);
+        self.settle();
+        result
+    }
+
+    fn on_other_frame(
+        &mut self,
+        now: Instant,
+        answered: &Outstanding,
+        frame: Bytes,
+        around: &Surroundings<'_>,
+    ) -> Result<(), RewriteError> {
+        if answered.api == ApiKey::METADATA && self.hold_metadata(now, answered, &frame, around) {
+            return Ok(());
+        }
+        let frame = if rewrite::concerns(answered.api, answered.version) {
+            self.rewritten(answered.api, answered.version, frame, around)?
+        } else {
+            frame
+        };
+        self.forget(answered.number);
+        self.order.park(answered.slot, frame);
         Ok(())
+    }
+
+    /// As the client may see it; what it says is learned.
+    pub(super) fn rewritten(&mut self, api: ApiKey, version: i16, frame: Bytes, around: &Surroundings<'_>) -> Result<Bytes, RewriteError> {
+        let Rewritten { frame: rewritten, observation, .. } = rewrite::response(api, version, &frame, &self.context(around))?;
+        if rewritten.as_ptr() != frame.as_ptr() {
+            self.actions.push_back(Action::Rewrote(api));
+        }
+        self.actions.extend(observation.map(Action::Learn));
+        Ok(rewritten)
+    }
+
+    pub(super) fn context<'a>(&'a self, around: &Surroundings<'a>) -> Context<'a> {
+        let target = self.home.target();
+        Context {
+            addresses: around.addresses,
+            view: around.view,
+            from_node: target.and_then(|target| target.node),
+            from_endpoint: target.map(|target| &target.endpoint),
+            unknown_apis: around.unknown_apis,
+        }
     }
 
     /// The broker's bytes are no response, or none that is let in.
@@ -107,23 +139,50 @@ impl Core {
         ResponseVerdict::Violation
     }
 
-    fn after_response(&mut self, now: Instant) {
+    pub(super) fn after_response(&mut self, now: Instant, around: &Surroundings<'_>) {
         self.last_activity = now;
         self.release_parked();
-        if self.home.held && self.home.outstanding.front().is_some_and(|id| self.order.is_next(*id)) {
+        if !self.held_metadata.is_empty() && self.order.has_parked() {
+            // Something behind it is ready: it does not hold that up.
+            self.release_metadata(now, around, true);
+        }
+        if self.home.held && self.home.outstanding.front().is_some_and(|next| self.order.is_next(next.slot)) {
             self.home.held = false;
-            self.actions.push_back(Action::ResumeLeg(LegId::HOME));
+            self.actions.push_back(Action::ResumeLeg(self.home.id));
         }
-        if self.waiting == Some(Waiting::Slot) && self.order.len() < self.limits.max_slots {
-            self.waiting = None;
-            self.actions.push_back(Action::Resume);
+        let resumes = match self.waiting {
+            Some(Waiting::Slot) => self.order.len() < self.limits.max_slots,
+            Some(Waiting::Home) => self.home.outstanding.is_empty(),
+            Some(Waiting::Room { .. }) => true,
+            _ => false,
+        };
+        if resumes {
+            self.resume();
         }
-        self.settle();
     }
 
     pub(super) fn release_parked(&mut self) {
         while let Some(frame) = self.order.pop_parked() {
             self.actions.push_back(Action::Respond(frame));
+        }
+    }
+
+    /// Parks a response of our own making, or of a detour.
+    pub(super) fn answer(&mut self, now: Instant, slot: SlotId, frame: Bytes, around: &Surroundings<'_>) {
+        self.order.park(slot, frame);
+        self.after_response(now, around);
+    }
+
+    /// The request is answered, and will not be sent again.
+    pub(super) fn forget(&mut self, number: u64) {
+        if number == 0 {
+            return;
+        }
+        let Some(at) = self.request_at(number) else { return };
+        if let Some(request) = self.requests.remove(at) {
+            debug_assert!(!matches!(request.body, Body::Opened(_)), "its tickets are settled first");
+            self.kept_bytes -= request.reserved_bytes;
+            self.gate.give_back(request.reserved_bytes);
         }
     }
 }

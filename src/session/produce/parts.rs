@@ -7,7 +7,8 @@ use bytes::Bytes;
 use crate::cluster::NodeId;
 use crate::session::LegId;
 use crate::session::gate::{Key, TopicKey};
-use crate::wire::{Head, ProduceRequest, Span};
+use crate::wire::produce_request::ProduceRequest;
+use crate::wire::{Head, Span};
 
 /// A produce request on the slow path.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub struct Opened {
     pub first_done: Option<Instant>,
     /// When it first needed more than its way there and back.
     pub detoured_at: Option<Instant>,
+    /// The client was answered before every part was settled.
+    pub was_cut: bool,
 }
 
 /// One partition's batch.
@@ -47,6 +50,8 @@ pub struct Part {
     /// Until when states are absorbed that pass soon.
     pub passing_until: Option<Instant>,
     pub times_sent: u32,
+    /// How often its connection was lost after it was written.
+    pub losses: u32,
     /// Since when it waits for its turn.
     pub gate_since: Option<Instant>,
 }
@@ -76,7 +81,7 @@ pub enum PartState {
 #[derive(Clone, Debug)]
 pub enum Fate {
     /// The broker's own words: a partition's element in its response.
-    Said { response: Bytes, span: Span, error: i16 },
+    Said { response: Bytes, whole: Span, error: i16 },
     /// Ours.
     Made { error: i16 },
 }
@@ -96,12 +101,27 @@ impl Part {
             last_error: 0,
             passing_until: None,
             times_sent: 0,
+            losses: 0,
             gate_since: None,
         }
     }
 
     pub fn is_done(&self) -> bool {
         matches!(self.state, PartState::Done(_))
+    }
+
+    /// What the client is told if nothing better comes: 7 (REQUEST_TIMED_OUT) for what may have been applied, or else why it was not.
+    pub fn unsettled_error(&self) -> i16 {
+        const REQUEST_TIMED_OUT: i16 = 7;
+        const NOT_LEADER_OR_FOLLOWER: i16 = 6;
+        if self.may_be_applied || matches!(self.state, PartState::Sent { .. }) {
+            REQUEST_TIMED_OUT
+        } else {
+            match self.last_error {
+                0 | 45 => NOT_LEADER_OR_FOLLOWER,
+                error => error,
+            }
+        }
     }
 
     pub fn is_sent_on(&self, leg: LegId) -> bool {
@@ -116,11 +136,5 @@ impl Opened {
 
     pub fn acks(&self) -> i16 {
         self.head.produce.map_or(-1, |produce| produce.acks)
-    }
-
-    /// Which of the request's topics a partition belongs to.
-    pub fn topic_of(&self, part: usize) -> Option<&TopicKey> {
-        let at = self.request.topics.iter().position(|topic| topic.partitions.contains(&part))?;
-        self.topics.get(at)
     }
 }

@@ -1,0 +1,147 @@
+//! The end of a detour: all parts settled, or the client's patience at its end; one answer out of what every broker said.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::{Core, Surroundings};
+use crate::rewrite::{Merge, Merged, RewriteError, merge_produce, virtual_endpoints};
+use crate::session::produce::{Fate, Opened, PartState};
+use crate::session::request::Body;
+use crate::session::{CloseReason, DetourEnd, Note, SlotId};
+use crate::wire::ApiKey;
+use crate::wire::produce::ProduceResults;
+
+impl Core {
+    /// The part's fate is known: whoever waited for it in line may go on.
+    pub(super) fn finish(&mut self, now: Instant, number: u64, opened: &mut Opened, ordinal: usize, fate: Fate) {
+        let Some(part) = opened.parts.get_mut(ordinal) else { return };
+        part.state = PartState::Done(fate);
+        opened.first_done.get_or_insert(now);
+        let wake = self.gate.settle(&part.key, number);
+        self.wake(wake);
+    }
+
+    /// Requests whose client will not wait longer: what is open gets the true retriable error.
+    pub(super) fn cut_overdue(&mut self, now: Instant, around: &Surroundings<'_>) {
+        let hold_mixed = self.detours.hold_mixed;
+        let overdue = |body: &Body| matches!(body, Body::Opened(opened) if !opened.is_done() && now >= opened.answered_by(hold_mixed));
+        let numbers: Vec<u64> = self.requests.iter().filter(|request| overdue(&request.body)).map(|request| request.number).collect();
+        for number in numbers {
+            let Some(mut opened) = self.lend(number) else { continue };
+            if opened.acks() == 0 {
+                self.close(CloseReason::Undeliverable);
+            }
+            self.note(Note::DeadlineMissed);
+            for ordinal in 0..opened.parts.len() {
+                let Some(part) = opened.parts.get(ordinal).filter(|part| !part.is_done()) else { continue };
+                let (key, error) = ((part.key.topic.clone(), part.key.partition), part.unsettled_error());
+                let leader = super::results::leader_now(&part.key, around);
+                self.given_up.insert(key, leader);
+                self.finish(now, number, &mut opened, ordinal, Fate::Made { error });
+            }
+            opened.was_cut = true;
+            self.put_back(number, opened);
+        }
+    }
+
+    /// Answers every request whose parts are all settled.
+    pub(super) fn answer_done(&mut self, now: Instant, around: &Surroundings<'_>) {
+        let done = |body: &Body| matches!(body, Body::Opened(opened) if opened.is_done());
+        let numbers: Vec<u64> = self.requests.iter().filter(|request| done(&request.body)).map(|request| request.number).collect();
+        for number in numbers {
+            let Some(opened) = self.lend(number) else { continue };
+            let slot = self.slot_of(number);
+            self.forget(number);
+            if let Some(since) = opened.detoured_at {
+                let held = now.saturating_duration_since(since);
+                self.note(Note::DetourEnded { end: opened.end(), held });
+            }
+            let Some(slot) = slot else { continue };
+            self.answer_one(now, slot, &opened, around);
+        }
+    }
+
+    fn answer_one(&mut self, now: Instant, slot: SlotId, opened: &Opened, around: &Surroundings<'_>) {
+        let answer = match opened.only_response() {
+            Some(whole) => self.rewritten(ApiKey::PRODUCE, opened.head.version, whole, around),
+            None => self.merged(opened, around),
+        };
+        match answer {
+            Ok(frame) => self.answer(now, slot, frame, around),
+            Err(_) => self.close(CloseReason::UpstreamViolation),
+        }
+    }
+
+    fn merged(&self, opened: &Opened, around: &Surroundings<'_>) -> Result<Bytes, RewriteError> {
+        let results: Vec<Merged<'_>> = opened
+            .parts
+            .iter()
+            .map(|part| match &part.state {
+                PartState::Done(Fate::Said { response, whole, .. }) => Merged::Copied { frame: response, whole: *whole, error: None },
+                PartState::Done(Fate::Made { error }) => Merged::Made { error: *error },
+                _ => Merged::Made { error: part.unsettled_error() },
+            })
+            .collect();
+        let endpoints = virtual_endpoints(&self.context(around));
+        merge_produce(&Merge {
+            version: opened.head.version,
+            correlation_id: opened.head.correlation_id,
+            request_frame: &opened.frame,
+            request: &opened.request,
+            results: &results,
+            throttle_time_ms: opened.throttle_time_ms(),
+            endpoints: endpoints.as_deref(),
+        })
+    }
+}
+
+impl Opened {
+    /// When the client is answered at the latest: its own deadline, or, once some parts are settled, soon after that.
+    pub fn answered_by(&self, hold_mixed: std::time::Duration) -> Instant {
+        match self.first_done {
+            Some(first) => self.deadline.min(first + hold_mixed),
+            None => self.deadline,
+        }
+    }
+
+    pub fn has_ready(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part.state, PartState::Ready))
+    }
+
+    /// The response that holds every part's result and nothing else.
+    fn only_response(&self) -> Option<Bytes> {
+        let Some(PartState::Done(Fate::Said { response, .. })) = self.parts.first().map(|part| &part.state) else { return None };
+        let is_same =
+            |state: &PartState| matches!(state, PartState::Done(Fate::Said { response: other, .. }) if other.as_ptr() == response.as_ptr());
+        self.parts.iter().all(|part| is_same(&part.state)).then(|| response.clone())
+    }
+
+    fn throttle_time_ms(&self) -> i32 {
+        let mut longest = 0;
+        let mut seen: Vec<*const u8> = Vec::new();
+        for part in &self.parts {
+            if let PartState::Done(Fate::Said { response, .. }) = &part.state
+                && !seen.contains(&response.as_ptr())
+            {
+                seen.push(response.as_ptr());
+                longest = longest.max(ProduceResults::parse(response, self.head.version).map_or(0, |results| results.throttle_time_ms));
+            }
+        }
+        longest
+    }
+
+    fn end(&self) -> DetourEnd {
+        let is_ok = |state: &PartState| matches!(state, PartState::Done(Fate::Said { error: 0, .. } | Fate::Made { error: 0 }));
+        let is_made = |state: &PartState| matches!(state, PartState::Done(Fate::Made { error: 1.. }));
+        if self.was_cut {
+            DetourEnd::Deadline
+        } else if self.parts.iter().all(|part| is_ok(&part.state)) {
+            DetourEnd::Acknowledged
+        } else if self.parts.iter().any(|part| is_made(&part.state)) {
+            DetourEnd::Cancelled
+        } else {
+            DetourEnd::Errors
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! Legs that are lost, brokers that are silent: what was on them, and where it goes.
+//!
+//! A request whose last byte was not written was not applied (a broker acts on whole frames only). One that was written may have been
+//! applied: an idempotent batch is sent again, its broker knows it; a plain one by `Detours::ambiguous`.
+
+use std::time::{Duration, Instant};
+
+use super::{Core, Port, Surroundings, Unreachable};
+use crate::cluster::{NodeId, Want};
+use crate::session::leg::{Leg, LegState, Outstanding};
+use crate::session::produce::{Part, PartState, Refused};
+use crate::session::request::Body;
+use crate::session::treatment::Reach;
+use crate::session::{Ambiguous, CloseReason, DepartureSign, DetourStart, LegId, Note};
+
+/// A request whose connection was lost so often, after it was written each time, may be why: then its client learns of it.
+const LOSSES_MAX: u32 = 8;
+
+impl Core {
+    pub(super) fn lose_leg(&mut self, now: Instant, id: LegId, written_bytes: u64, sign: DepartureSign, around: &Surroundings<'_>) {
+        let is_home = self.home.id == id;
+        let leg = if is_home {
+            self.renew_home(now)
+        } else {
+            let Some(at) = self.legs.iter().position(|leg| leg.id == id) else { return };
+            self.legs.swap_remove(at)
+        };
+        let node = leg.node();
+        let was_opening = matches!(leg.state, LegState::Opening(_));
+        if let Some(node) = node.filter(|_| was_opening || !leg.outstanding.is_empty() || sign != DepartureSign::Closed) {
+            self.note(Note::Departure { node, sign });
+            self.want_broker(node, around);
+        }
+        if let Some(node) = node.filter(|_| was_opening) {
+            self.back_off_from(now, node);
+        }
+        if is_home {
+            self.lose_home(now, &leg, written_bytes, around);
+        }
+        if self.closed {
+            return;
+        }
+        for lost in &leg.outstanding {
+            self.lose_request(now, &leg, lost, lost.end <= written_bytes, around);
+        }
+        if is_home && was_opening && node.is_none() && !leg.outstanding.is_empty() {
+            // Nobody at all could be reached.
+            self.close(CloseReason::UpstreamConnectFailed);
+        }
+    }
+
+    fn lose_home(&mut self, now: Instant, leg: &Leg, _written_bytes: u64, around: &Surroundings<'_>) {
+        let reason = if matches!(leg.state, LegState::Up(_)) { CloseReason::UpstreamClosed } else { CloseReason::UpstreamConnectFailed };
+        if self.logged_in || leg.outstanding.iter().any(|lost| lost.number == 0) || self.relays_what_is_lost(leg.id) {
+            return self.close(reason);
+        }
+        if let Port::Node(node) = self.port
+            && (leg.node() == Some(node) || leg.node().is_none())
+        {
+            self.distrust = true;
+        }
+        self.enter_slow_path(now);
+        self.open_all_of(leg, around);
+    }
+
+    /// A request is on its way to that leg, byte by byte, and is not kept.
+    fn relays_what_is_lost(&self, leg: LegId) -> bool {
+        self.relaying_to == Some(leg) && self.keeping.is_none()
+    }
+
+    /// As `open_all`, for requests that were on a leg which is gone already.
+    fn open_all_of(&mut self, leg: &Leg, around: &Surroundings<'_>) {
+        let numbers: Vec<u64> =
+            leg.outstanding.iter().filter(|lost| lost.api == crate::wire::ApiKey::PRODUCE).map(|lost| lost.number).collect();
+        for number in numbers {
+            self.open_request(number, None, around);
+        }
+    }
+
+    fn lose_request(&mut self, now: Instant, leg: &Leg, lost: &Outstanding, was_written: bool, around: &Surroundings<'_>) {
+        let node = leg.node();
+        match self.request_mut(lost.number).map(|request| &mut request.body) {
+            // Answered at its deadline, or not whole yet: then it goes on when its last byte has come.
+            None | Some(Body::Whole { frame: None, .. } | Body::Lent) => {}
+            Some(Body::Whole { .. }) => self.go_elsewhere(now, lost.number, around),
+            Some(Body::Opened(_)) => {
+                let Some(mut opened) = self.lend(lost.number) else { return };
+                self.begin_detour(now, &mut opened, if self.home.is_down() { DetourStart::HomeLost } else { DetourStart::LegLost });
+                for (ordinal, part) in opened.parts.iter_mut().enumerate() {
+                    let was_on_it = match &lost.parts {
+                        Some(parts) => parts.contains(&ordinal) && part.is_sent_on(leg.id),
+                        // Opened a moment ago, with its leg gone.
+                        None => part.is_sent_on(leg.id) || matches!(part.state, PartState::Ready) && part.times_sent == 0,
+                    };
+                    if was_on_it {
+                        part.times_sent = part.times_sent.max(1);
+                        self.lose_part(lost.number, part, node, was_written, around);
+                    }
+                }
+                self.put_back(lost.number, opened);
+            }
+        }
+    }
+
+    fn lose_part(&mut self, number: u64, part: &mut Part, node: Option<NodeId>, was_written: bool, around: &Surroundings<'_>) {
+        let epoch = match part.state {
+            PartState::Sent { epoch, .. } => epoch,
+            _ => super::opening::epoch_at(&part.key, node, around),
+        };
+        if was_written {
+            part.may_be_applied = true;
+            part.losses += 1;
+            if part.losses > LOSSES_MAX {
+                self.close(CloseReason::UpstreamClosed);
+            } else if !part.is_idempotent && self.detours.ambiguous == Ambiguous::Fail {
+                self.close(CloseReason::AmbiguousProduce);
+            }
+        }
+        self.gate.back(&part.key, number);
+        let refused = Refused { node: node.unwrap_or(NodeId(-1)), epoch, by_silence: true };
+        self.ask_for(part, Some(refused), around);
+    }
+
+    /// A request that any broker may answer, or a produce request whose leg was lost before its last byte had come.
+    pub(super) fn go_elsewhere(&mut self, now: Instant, number: u64, around: &Surroundings<'_>) {
+        let slot = self.slot_of(number);
+        let Some(request) = self.request_mut(number) else { return };
+        let Body::Whole { head, frame: Some(frame), resent } = &mut request.body else { return };
+        let head = *head;
+        if super::opening::is_produce(&head) {
+            if !self.open_request(number, None, around) {
+                self.close(CloseReason::UpstreamClosed);
+            }
+            return;
+        }
+        *resent += 1;
+        let (too_often, frame) = (*resent > LOSSES_MAX, frame.clone().into_frame());
+        let Some(slot) = slot.filter(|_| !too_often) else { return self.close(CloseReason::UpstreamClosed) };
+        if self.home_for(now, Reach::Any, around) != super::home::Home::Ready {
+            return self.close(CloseReason::UpstreamConnectFailed);
+        }
+        let bytes = frame.len();
+        self.put_on_leg(now, self.home.id, (number, slot, &head), bytes, None);
+        self.note(Note::Resent { bytes });
+        self.send(self.home.id, frame);
+    }
+
+    fn back_off_from(&mut self, now: Instant, node: NodeId) {
+        let failures = self.unreachable.get(&node).map_or(0, |known| known.failures);
+        let wait = self.back_off(failures);
+        self.unreachable.insert(node, Unreachable { failures: failures.saturating_add(1), not_before: now + wait });
+    }
+
+    /// From `backoff_min`, doubling to `backoff_max`; half of it by chance.
+    pub(super) fn back_off(&mut self, failures: u32) -> Duration {
+        let doubled = self.detours.backoff_min.saturating_mul(1u32.checked_shl(failures).unwrap_or(u32::MAX));
+        let share = 0.5 + 0.5 * (self.next_random() % 1024) as f64 / 1024.0;
+        doubled.min(self.detours.backoff_max).mul_f64(share)
+    }
+
+    // Silence: a frozen broker still acknowledges at TCP's level, and only a newer epoch elsewhere unmasks it.
+
+    /// When a leg has been silent for long enough to say so.
+    pub(super) fn suspect_due(&self) -> Option<Instant> {
+        if self.closed {
+            return None;
+        }
+        let due = |leg: &Leg| {
+            let since = match leg.state {
+                LegState::Opening(_) => leg.since,
+                LegState::Up(_) => leg.outstanding.front().filter(|oldest| is_telling(oldest)).and_then(|_| leg.oldest_sent_at())?,
+                LegState::Down => return None,
+            };
+            let from = leg.suspected_at.map_or(since, |before| before.max(since));
+            Some(from + self.detours.suspect_after)
+        };
+        self.legs.iter().chain([&self.home]).filter_map(due).min()
+    }
+
+    pub(super) fn suspect_silent_legs(&mut self, now: Instant, around: &Surroundings<'_>) {
+        let suspect_after = self.detours.suspect_after;
+        let is_silent = |leg: &Leg| {
+            let from = leg.suspected_at.into_iter().chain(leg.oldest_sent_at()).chain([leg.since]).max();
+            let speaks = matches!(leg.state, LegState::Up(_)) && leg.outstanding.front().is_none_or(|oldest| !is_telling(oldest));
+            !leg.is_down() && !speaks && from.is_some_and(|from| now >= from + suspect_after)
+        };
+        let silent: Vec<LegId> = [&self.home].into_iter().chain(&self.legs).filter(|leg| is_silent(leg)).map(|leg| leg.id).collect();
+        for id in silent {
+            let is_home = self.home.id == id;
+            let (node, is_opening) = match self.leg_mut(id) {
+                Some(leg) => {
+                    leg.suspected_at = Some(now);
+                    (leg.node(), matches!(leg.state, LegState::Opening(_)))
+                }
+                None => continue,
+            };
+            if let Some(node) = node {
+                self.note(Note::Departure { node, sign: DepartureSign::Silent });
+                self.want_broker(node, around);
+            }
+            if is_home && is_opening && node.is_some() && self.home.outstanding.iter().all(|waiting| waiting.number != 0) {
+                // Everything that waits for it can go elsewhere.
+                self.actions.push_back(crate::session::Action::CloseLeg(id));
+                self.lose_leg(now, id, 0, DepartureSign::Silent, around);
+                continue;
+            }
+            if is_home {
+                self.open_all(around);
+            }
+            self.want_what_is_on(id, around);
+        }
+        self.leave_silent_legs(now, around);
+        self.flush_wants();
+        self.go_on(now, around);
+    }
+
+    /// Wants for every partition that is unanswered on the leg.
+    fn want_what_is_on(&mut self, id: LegId, around: &Surroundings<'_>) {
+        let numbers: Vec<u64> = self.leg(id).map(|leg| leg.outstanding.iter().map(|waiting| waiting.number).collect()).unwrap_or_default();
+        for number in numbers {
+            let Some(Body::Opened(opened)) = self.request_at(number).and_then(|at| self.requests.get(at)).map(|request| &request.body)
+            else {
+                continue;
+            };
+            let wants: Vec<Want> = opened
+                .parts
+                .iter()
+                .filter_map(|part| match part.state {
+                    PartState::Sent { leg, node, epoch } if leg == id => Some(super::slow::want(&part.key, node, epoch)),
+                    _ => None,
+                })
+                .collect();
+            self.wants.extend(wants);
+        }
+    }
+
+    /// Leaves legs whose broker has been silent for a while, and of which the view by now knows better.
+    pub(super) fn leave_silent_legs(&mut self, now: Instant, around: &Surroundings<'_>) {
+        let suspects: Vec<LegId> = [&self.home]
+            .into_iter()
+            .chain(&self.legs)
+            .filter(|leg| {
+                leg.suspected_at.is_some()
+                    && !leg.outstanding.is_empty()
+                    && leg.oldest_sent_at().is_some_and(|since| now >= since + self.detours.suspect_after)
+            })
+            .map(|leg| leg.id)
+            .collect();
+        for id in suspects {
+            let Some(leg) = self.leg(id) else { continue };
+            let Some(node) = leg.node() else { continue };
+            let is_unlisted = around.view.generation > 0 && !around.view.brokers.contains_key(&node);
+            let has_moved = leg.outstanding.iter().any(|waiting| self.has_moved(waiting.number, id, node, around));
+            if is_unlisted || has_moved {
+                self.actions.push_back(crate::session::Action::CloseLeg(id));
+                self.lose_leg(now, id, u64::MAX, DepartureSign::Silent, around);
+            }
+        }
+    }
+
+    /// Whether a part that is on this leg is led elsewhere, under a newer epoch than it was sent under.
+    fn has_moved(&self, number: u64, id: LegId, node: NodeId, around: &Surroundings<'_>) -> bool {
+        let Some(Body::Opened(opened)) = self.request_at(number).and_then(|at| self.requests.get(at)).map(|request| &request.body) else {
+            return false;
+        };
+        opened.parts.iter().any(|part| match part.state {
+            PartState::Sent { leg, epoch, .. } if leg == id => {
+                super::results::leader_now(&part.key, around).is_some_and(|(leader, now)| leader != node && now > epoch)
+            }
+            _ => false,
+        })
+    }
+}
+
+/// Requests whose answer a broker does not hold back on purpose for longer than suspicion takes.
+fn is_telling(waiting: &Outstanding) -> bool {
+    waiting.number != 0
+}

@@ -1,0 +1,166 @@
+//! Opening kept produce requests: from here on their batches are in line at the gate.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::{Core, Surroundings};
+use crate::cluster::{NodeId, TopicId, TopicRef};
+use crate::session::gate::{Key, TopicKey, Whose};
+use crate::session::produce::{Kept, Opened, Part, PartState, patience};
+use crate::session::request::{Body, Request};
+use crate::session::{LegId, SlotId};
+use crate::wire::node::TopicRef as WireTopic;
+use crate::wire::produce_request::{ProduceRequest, ProduceTopic};
+use crate::wire::{ApiKey, BatchHead, Head};
+
+impl Core {
+    pub(super) fn request_at(&self, number: u64) -> Option<usize> {
+        match self.requests.front() {
+            Some(first) if first.number == number => Some(0),
+            _ => self.requests.binary_search_by_key(&number, |request| request.number).ok(),
+        }
+    }
+
+    pub(super) fn request_mut(&mut self, number: u64) -> Option<&mut Request> {
+        let at = self.request_at(number)?;
+        self.requests.get_mut(at)
+    }
+
+    pub(super) fn has_opened(&self) -> bool {
+        self.slow_due.is_some() && self.requests.iter().any(|request| matches!(request.body, Body::Opened(_) | Body::Lent))
+    }
+
+    /// Takes an opened request out, to work on it beside the rest of the state.
+    pub(super) fn lend(&mut self, number: u64) -> Option<Box<Opened>> {
+        let request = self.request_mut(number)?;
+        if !matches!(request.body, Body::Opened(_)) {
+            return None;
+        }
+        match std::mem::replace(&mut request.body, Body::Lent) {
+            Body::Opened(opened) => Some(opened),
+            _ => None,
+        }
+    }
+
+    pub(super) fn put_back(&mut self, number: u64, opened: Box<Opened>) {
+        if let Some(request) = self.request_mut(number) {
+            request.body = Body::Opened(opened);
+        }
+    }
+
+    /// Every kept produce request that is whole gets opened: from its first detour on, a session knows what its requests hold.
+    pub(super) fn open_all(&mut self, around: &Surroundings<'_>) {
+        let produce = |request: &Request| match &request.body {
+            Body::Whole { head, frame: Some(_), .. } => head.api == ApiKey::PRODUCE,
+            _ => false,
+        };
+        let numbers: Vec<u64> = self.requests.iter().filter(|request| produce(request)).map(|request| request.number).collect();
+        for number in numbers {
+            let leg = self.home.outstanding.iter().any(|on_leg| on_leg.number == number).then_some(self.home.id);
+            self.open_request(number, leg, around);
+        }
+    }
+
+    /// `sent_on`: where it is already. False: it does not parse, and stays as it came.
+    pub(super) fn open_request(&mut self, number: u64, sent_on: Option<LegId>, around: &Surroundings<'_>) -> bool {
+        let member = self.member;
+        let configured = self.detours.patience;
+        let software = self.software.as_ref().map_or("", |software| &software.name).to_owned();
+        let node = sent_on.and_then(|leg| self.leg(leg)).and_then(|leg| leg.node());
+        let place = sent_on.and_then(|leg| self.leg(leg)).map(|leg| leg.place);
+        let gate = self.gate.clone();
+        let Some(request) = self.request_mut(number) else { return false };
+        let Body::Whole { head, frame, .. } = &mut request.body else { return false };
+        let head = *head;
+        let Some(frame) = frame.take().map(Kept::into_frame) else { return false };
+        let Ok(parsed) = ProduceRequest::parse(&frame, &head) else {
+            request.body = Body::Whole { head, frame: Some(frame.into()), resent: 0 };
+            return false;
+        };
+        let topics: Vec<TopicKey> = parsed.topics.iter().map(|topic| topic_key(topic.name_in(&frame), around)).collect();
+        if has_twins(&parsed, &topics) {
+            // No client does that, and one line per partition could not hold them apart.
+            request.body = Body::Whole { head, frame: Some(frame.into()), resent: 0 };
+            return false;
+        }
+        let mut parts = Vec::with_capacity(parsed.partitions.len());
+        for (topic, key) in parsed.topics.iter().zip(&topics) {
+            for partition in parsed.partitions_of(topic) {
+                let (whose, is_idempotent) = match partition.batch {
+                    BatchHead::Sequenced(sequence) => (Whose::Producer { id: sequence.producer_id, epoch: sequence.producer_epoch }, true),
+                    BatchHead::Plain | BatchHead::Empty => (Whose::Session(member), false),
+                };
+                let mut part = Part::new(Key { whose, topic: key.clone(), partition: partition.index }, is_idempotent);
+                gate.enter(&part.key, number, member, place);
+                if let Some(leg) = sent_on {
+                    part.state = PartState::Sent { leg, node, epoch: epoch_at(&part.key, node, around) };
+                    part.times_sent = 1;
+                }
+                parts.push(part);
+            }
+        }
+        let timeout_ms = head.produce.map_or(0, |produce| produce.timeout_ms);
+        let deadline = request.arrived_at + patience(&software, timeout_ms, configured);
+        let opened = Opened { head, frame, request: parsed, topics, parts, deadline, first_done: None, detoured_at: None, was_cut: false };
+        request.body = Body::Opened(Box::new(opened));
+        self.slow_due.get_or_insert(deadline);
+        true
+    }
+
+    /// Nothing is sent again any more, and nobody waits for this session.
+    pub(super) fn forget_requests(&mut self) {
+        let mut wake = Vec::new();
+        for request in std::mem::take(&mut self.requests) {
+            self.gate.give_back(request.reserved_bytes);
+            if let Body::Opened(opened) = request.body {
+                for part in opened.parts.iter().filter(|part| !part.is_done()) {
+                    wake.extend(self.gate.settle(&part.key, request.number));
+                }
+            }
+        }
+        self.kept_bytes = 0;
+        self.gate.leave(self.member);
+        self.wake(wake);
+    }
+
+    pub(super) fn slot_of(&self, number: u64) -> Option<SlotId> {
+        self.request_at(number).and_then(|at| self.requests.get(at)).and_then(|request| request.slot)
+    }
+}
+
+/// The epoch under which the view has `node` as the partition's leader; −1: it has not.
+pub(super) fn epoch_at(key: &Key, node: Option<NodeId>, around: &Surroundings<'_>) -> i32 {
+    let leader = around.view.leader(topic_ref(&key.topic), key.partition);
+    leader.filter(|leader| Some(leader.node) == node).map_or(-1, |leader| leader.epoch)
+}
+
+pub(super) fn topic_ref(topic: &TopicKey) -> TopicRef<'_> {
+    match topic {
+        TopicKey::Name(name) => TopicRef::Name(name),
+        TopicKey::Id(id) => TopicRef::Id(*id),
+    }
+}
+
+/// Whether a partition is in the request twice.
+fn has_twins(request: &ProduceRequest, topics: &[TopicKey]) -> bool {
+    let mut seen = HashSet::with_capacity(request.partitions.len());
+    let of_topic = |(topic, key): (&ProduceTopic, _)| request.partitions_of(topic).iter().map(move |partition| (key, partition.index));
+    !request.topics.iter().zip(topics).flat_map(|(topic, key)| of_topic((topic, key)).collect::<Vec<_>>()).all(|key| seen.insert(key))
+}
+
+fn topic_key(topic: WireTopic<'_>, around: &Surroundings<'_>) -> TopicKey {
+    match topic {
+        WireTopic::Name(name) => TopicKey::Name(Arc::from(String::from_utf8_lossy(name))),
+        WireTopic::Id(id) => {
+            let id = TopicId(id);
+            match around.view.topic(TopicRef::Id(id)).and_then(|topic| topic.name.clone()) {
+                Some(name) => TopicKey::Name(name),
+                None => TopicKey::Id(id),
+            }
+        }
+    }
+}
+
+pub(super) fn is_produce(head: &Head) -> bool {
+    head.api == ApiKey::PRODUCE
+}

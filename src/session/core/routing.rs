@@ -1,0 +1,207 @@
+//! Sending what is ready to whoever leads it: requests in the order of their arrival, cut by leader, each batch when its turn has come.
+//!
+//! A request whose parts are all ready for one leader goes whole, as the very bytes that came. A detour never uses the home leg while a
+//! client's request is being relayed on it, and takes it only for whole requests to the home broker: then the fast path is near again.
+
+use std::time::Instant;
+
+use super::home::Home;
+use super::{Core, Port, Surroundings};
+use crate::cluster::NodeId;
+use crate::rewrite::split_produce;
+use crate::session::leg::{Leg, LegState};
+use crate::session::produce::{Fate, Opened, PartState};
+use crate::session::request::Body;
+use crate::session::treatment::Reach;
+use crate::session::{Action, CloseReason, DetourStart, LegId, Note, Target};
+use crate::wire::ApiKey;
+
+impl Core {
+    /// Everything that can be sent is sent.
+    pub(super) fn route(&mut self, now: Instant, around: &Surroundings<'_>) {
+        let opened = |body: &Body| matches!(body, Body::Opened(opened) if opened.has_ready());
+        let numbers: Vec<u64> = self.requests.iter().filter(|request| opened(&request.body)).map(|request| request.number).collect();
+        for number in numbers {
+            if self.closed {
+                return;
+            }
+            let Some(mut opened) = self.lend(number) else { continue };
+            self.route_one(now, number, &mut opened, around);
+            self.put_back(number, opened);
+        }
+    }
+
+    fn route_one(&mut self, now: Instant, number: u64, opened: &mut Opened, around: &Surroundings<'_>) {
+        let mut targets: Vec<(NodeId, Vec<usize>)> = Vec::new();
+        for ordinal in 0..opened.parts.len() {
+            let Some(part) = opened.parts.get(ordinal) else { continue };
+            if !matches!(part.state, PartState::Ready) || part.not_before.is_some_and(|at| now < at) {
+                continue;
+            }
+            if self.gate.is_cancelled(&part.key, number) {
+                let error = part.unsettled_error();
+                self.finish(now, number, opened, ordinal, Fate::Made { error });
+                continue;
+            }
+            match super::results::leader_now(&part.key, around) {
+                Some((node, _)) if !self.serves_version(node, opened.head.version, around) => {
+                    let error = part.unsettled_error();
+                    self.finish(now, number, opened, ordinal, Fate::Made { error });
+                }
+                Some((node, _)) => match targets.iter_mut().find(|(known, _)| *known == node) {
+                    Some((_, parts)) => parts.push(ordinal),
+                    None => targets.push((node, vec![ordinal])),
+                },
+                None => {
+                    self.begin_detour(now, opened, DetourStart::Routed);
+                    if let Some(part) = opened.parts.get_mut(ordinal) {
+                        self.gate.back(&part.key, number);
+                        self.ask_for(part, None, around);
+                    }
+                }
+            }
+        }
+        for (node, parts) in targets {
+            self.send_to(now, number, opened, node, parts, around);
+        }
+    }
+
+    fn send_to(&mut self, now: Instant, number: u64, opened: &mut Opened, node: NodeId, parts: Vec<usize>, around: &Surroundings<'_>) {
+        let is_whole = parts.len() == opened.parts.len();
+        let leg = match self.home_leg_to(now, node, around).filter(|_| is_whole) {
+            Some(home) => Some(home),
+            None => {
+                self.begin_detour(now, opened, DetourStart::Routed);
+                self.enter_slow_path(now);
+                self.detour_leg_to(now, node, around)
+            }
+        };
+        let Some(leg) = leg else {
+            let due = self.unreachable.get(&node).map(|known| known.not_before);
+            for ordinal in parts {
+                if let Some(part) = opened.parts.get_mut(ordinal) {
+                    part.not_before = due;
+                }
+            }
+            return;
+        };
+        let is_home = leg == self.home.id;
+        let Some(place) = self.leg(leg).map(|leg| leg.place) else { return };
+        let mut going = Vec::with_capacity(parts.len());
+        for ordinal in parts {
+            let Some(part) = opened.parts.get_mut(ordinal) else { continue };
+            let proven = is_home || self.leg(leg).is_some_and(|leg| leg.proven.contains(&(part.key.topic.clone(), part.key.partition)));
+            match self.gate.go(&part.key, number, place, proven) {
+                Some(event) => {
+                    part.sent_event = event;
+                    if let Some(since) = part.gate_since.take() {
+                        self.actions.push_back(Action::Note(Note::GateWait(now.saturating_duration_since(since))));
+                    }
+                    going.push(ordinal);
+                }
+                None => {
+                    part.gate_since.get_or_insert(now);
+                }
+            }
+        }
+        if going.len() < opened.parts.len() {
+            self.begin_detour(now, opened, DetourStart::Gate);
+        }
+        if going.is_empty() {
+            return;
+        }
+        self.put_parts(now, number, opened, leg, node, going, around);
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "what goes, and where to")]
+    fn put_parts(
+        &mut self,
+        now: Instant,
+        number: u64,
+        opened: &mut Opened,
+        leg: LegId,
+        node: NodeId,
+        going: Vec<usize>,
+        around: &Surroundings<'_>,
+    ) {
+        let frame = if going.len() == opened.parts.len() {
+            opened.frame.clone()
+        } else {
+            match split_produce(&opened.frame, &opened.head, &opened.request, &|ordinal| going.binary_search(&ordinal).is_ok()) {
+                Ok(frame) => frame,
+                // It was parsed by the same rules; only a frame beyond all bounds comes here.
+                Err(_) => return self.close(CloseReason::UpstreamViolation),
+            }
+        };
+        let is_answered = opened.acks() != 0;
+        let mut is_again = false;
+        for ordinal in &going {
+            let Some(part) = opened.parts.get_mut(*ordinal) else { continue };
+            let epoch = super::opening::epoch_at(&part.key, Some(node), around);
+            part.state = PartState::Sent { leg, node: Some(node), epoch };
+            part.not_before = None;
+            is_again |= part.times_sent > 0;
+            part.times_sent = part.times_sent.saturating_add(1);
+            if part.may_be_applied {
+                let idempotent = part.is_idempotent;
+                self.actions.push_back(Action::Note(Note::AmbiguousResend { idempotent }));
+            }
+        }
+        if opened.detoured_at.is_some() {
+            self.note(Note::Attempt);
+        }
+        let bytes = frame.len();
+        if is_again {
+            self.note(Note::Resent { bytes });
+        }
+        if let Some(slot) = self.slot_of(number).filter(|_| is_answered) {
+            let parts = (leg != self.home.id).then_some(going);
+            self.put_on_leg(now, leg, (number, slot, &opened.head), bytes, parts);
+        } else {
+            // Nobody answers it; what becomes of it shows only if the leg closes.
+            if let Some(leg) = self.leg_mut(leg) {
+                leg.given_bytes += bytes as u64;
+            }
+            for ordinal in going {
+                self.finish(now, number, opened, ordinal, Fate::Made { error: 0 });
+            }
+        }
+        self.send(leg, frame);
+    }
+
+    /// The home leg, if it leads to that broker and nothing is being relayed on it.
+    fn home_leg_to(&mut self, now: Instant, node: NodeId, around: &Surroundings<'_>) -> Option<LegId> {
+        if self.relaying_to == Some(self.home.id) {
+            return None;
+        }
+        if self.home.is_down() && self.port == Port::Node(node) && !self.distrust && !self.logged_in {
+            return (self.home_for(now, Reach::Itself, around) == Home::Ready).then_some(self.home.id);
+        }
+        (self.home.node() == Some(node)).then_some(self.home.id)
+    }
+
+    /// The detour's leg to that broker, opened if need be. `None`: it could not be connected to, and it is too early to try again.
+    fn detour_leg_to(&mut self, now: Instant, node: NodeId, around: &Surroundings<'_>) -> Option<LegId> {
+        if let Some(leg) = self.legs.iter().find(|leg| leg.node() == Some(node)) {
+            return Some(leg.id);
+        }
+        if self.unreachable.get(&node).is_some_and(|known| now < known.not_before) {
+            return None;
+        }
+        let endpoint = around.view.brokers.get(&node)?.endpoint.clone();
+        let id = LegId(self.next_leg);
+        self.next_leg = self.next_leg.wrapping_add(1);
+        let targets = vec![Target { node: Some(node), endpoint }];
+        let mut leg = Leg::down(id, self.gate.place(), now);
+        leg.state = LegState::Opening(targets.clone());
+        self.legs.push(leg);
+        self.actions.push_back(Action::Open { leg: id, targets });
+        Some(id)
+    }
+
+    /// A version that the broker lacks would make it close the connection: in a rolling upgrade brokers differ.
+    fn serves_version(&self, node: NodeId, version: i16, around: &Surroundings<'_>) -> bool {
+        let range = around.view.versions_of(node).and_then(|versions| versions.range(ApiKey::PRODUCE));
+        range.is_none_or(|range| (range.min..=range.max).contains(&version))
+    }
+}

@@ -1,0 +1,187 @@
+//! The slow path as such: when it is taken and left, whom it asks, and its steps in their order.
+
+use std::time::Instant;
+
+use super::{Core, Port, Surroundings};
+use crate::cluster::{NodeId, Want, WantedTopic};
+use crate::session::gate::{Key, Member, TopicKey};
+use crate::session::leg::LegState;
+use crate::session::produce::{Opened, Part, PartState, Refused};
+use crate::session::request::Body;
+use crate::session::{Action, DetourStart, Note};
+
+impl Core {
+    /// Whether a produce request may not simply be relayed.
+    #[inline]
+    pub(super) fn must_look_into_produce(&self, around: &Surroundings<'_>) -> bool {
+        self.slow_until.is_some() || self.gate.is_moving() || !self.home_serves(around)
+    }
+
+    pub(super) fn enter_slow_path(&mut self, now: Instant) {
+        let until = now + self.detours.linger;
+        self.slow_until = Some(until);
+        self.slow_due.get_or_insert(until);
+    }
+
+    pub(super) fn begin_detour(&mut self, now: Instant, opened: &mut Opened, start: DetourStart) {
+        if opened.detoured_at.is_none() {
+            opened.detoured_at = Some(now);
+            self.note(Note::DetourStarted(start));
+        }
+    }
+
+    /// Every step of the slow path that can be taken now. Called at the end of whatever may have made one possible.
+    pub(super) fn go_on(&mut self, now: Instant, around: &Surroundings<'_>) {
+        if self.closed {
+            return;
+        }
+        self.cut_overdue(now, around);
+        self.route(now, around);
+        self.flush_wants();
+        self.answer_done(now, around);
+        if !self.held_metadata.is_empty() {
+            self.release_metadata(now, around, false);
+        }
+        self.leave_slow_path(now);
+        self.schedule();
+    }
+
+    fn leave_slow_path(&mut self, now: Instant) {
+        let is_open = self.requests.iter().any(|request| matches!(request.body, Body::Opened(_)));
+        if is_open || self.slow_until.is_none_or(|until| now < until) {
+            return;
+        }
+        if self.legs.iter().any(|leg| !leg.outstanding.is_empty()) {
+            return;
+        }
+        self.slow_until = None;
+        self.given_up.clear();
+        self.unreachable.clear();
+        for leg in std::mem::take(&mut self.legs) {
+            self.actions.push_back(Action::CloseLeg(leg.id));
+        }
+    }
+
+    fn schedule(&mut self) {
+        let mut due = self.slow_until;
+        for request in &self.requests {
+            if let Body::Opened(opened) = &request.body {
+                let retries = opened.parts.iter().filter(|part| matches!(part.state, PartState::Ready)).filter_map(|part| part.not_before);
+                let soonest = retries.chain([opened.answered_by(self.detours.hold_mixed)]).min();
+                due = due.into_iter().chain(soonest).min();
+            }
+        }
+        due = due.into_iter().chain(self.held_metadata.iter().map(|held| held.until)).min();
+        self.slow_due = due;
+    }
+
+    /// The part waits for a fresh view. `refused`: by whom it was refused, if by anybody.
+    pub(super) fn ask_for(&mut self, part: &mut Part, refused: Option<Refused>, around: &Surroundings<'_>) {
+        if part.refused != refused {
+            part.attempts = 0;
+        }
+        part.refused = refused;
+        part.not_before = None;
+        let (leader, epoch) = match super::results::leader_now(&part.key, around) {
+            // The view knows better already.
+            Some((node, epoch)) if refused.is_none_or(|by| by.node != node || by.epoch < epoch && by.epoch >= 0) => {
+                let _ = (node, epoch);
+                part.state = PartState::Ready;
+                return;
+            }
+            Some((node, epoch)) => (Some(node), epoch),
+            None => (
+                None,
+                around.view.partition(super::opening::topic_ref(&part.key.topic), part.key.partition).map_or(-1, |known| known.epoch),
+            ),
+        };
+        self.wants.push(want(&part.key, leader, epoch));
+        part.state = PartState::Asking(self.next_token);
+    }
+
+    pub(super) fn want_broker(&mut self, node: NodeId, around: &Surroundings<'_>) {
+        if let Some(broker) = around.view.brokers.get(&node) {
+            self.wants.push(Want::Broker { node, endpoint: broker.endpoint.clone() });
+        }
+    }
+
+    /// The list of brokers may be stale, and nothing in particular waits for it.
+    pub(super) fn ask_for_brokers(&mut self, around: &Surroundings<'_>) {
+        if let Port::Node(node) = self.port {
+            self.want_broker(node, around);
+        }
+        let wants = std::mem::take(&mut self.wants);
+        self.actions.push_back(Action::Refresh { token: self.next_token, wants });
+        self.next_token += 1;
+    }
+
+    pub(super) fn flush_wants(&mut self) {
+        if !self.wants.is_empty() && !self.closed {
+            let wants = std::mem::take(&mut self.wants);
+            self.actions.push_back(Action::Refresh { token: self.next_token, wants });
+            self.next_token += 1;
+        }
+    }
+
+    /// What became of the wants. `token`: an answer is there to the refresh of this number; `None`: the view has changed.
+    pub(super) fn look_again(&mut self, now: Instant, token: Option<u64>, around: &Surroundings<'_>) {
+        let numbers: Vec<u64> =
+            self.requests.iter().filter(|request| matches!(request.body, Body::Opened(_))).map(|request| request.number).collect();
+        for number in numbers {
+            let Some(mut opened) = self.lend(number) else { continue };
+            for part in &mut opened.parts {
+                self.look_again_at(now, part, token, around);
+            }
+            self.put_back(number, opened);
+        }
+    }
+
+    fn look_again_at(&mut self, now: Instant, part: &mut Part, token: Option<u64>, around: &Surroundings<'_>) {
+        let asking = match part.state {
+            PartState::Asking(asking) => Some(asking),
+            PartState::Ready if part.not_before.is_some() => None,
+            _ => return,
+        };
+        let leader = super::results::leader_now(&part.key, around);
+        let has_moved =
+            leader.is_some_and(|(node, epoch)| part.refused.is_none_or(|by| by.node != node || epoch > by.epoch && by.epoch >= 0));
+        if has_moved {
+            part.state = PartState::Ready;
+            part.not_before = None;
+            part.attempts = 0;
+        } else if token.is_some() && asking == token {
+            // Nothing has changed: try again, later each time.
+            let by_silence = part.refused.is_some_and(|by| by.by_silence);
+            let wait = match (part.attempts, by_silence) {
+                (0, true) => None,
+                (attempts, true) => Some(self.back_off(attempts - 1)),
+                (attempts, false) => Some(self.back_off(attempts.saturating_mul(2).saturating_add(1))),
+            };
+            part.attempts = part.attempts.saturating_add(1);
+            part.not_before = wait.map(|wait| now + wait);
+            part.state = PartState::Ready;
+        }
+    }
+
+    pub(super) fn wake(&mut self, mut members: Vec<Member>) {
+        members.retain(|member| *member != self.member);
+        members.sort_unstable();
+        members.dedup();
+        if !members.is_empty() {
+            self.actions.push_back(Action::Wake(members));
+        }
+    }
+
+    /// Whether some leg of the slow path is being opened: for tests and the curious.
+    pub fn is_connecting(&self) -> bool {
+        self.legs.iter().any(|leg| matches!(leg.state, LegState::Opening(_)))
+    }
+}
+
+pub(super) fn want(key: &Key, leader: Option<NodeId>, epoch: i32) -> Want {
+    let topic = match &key.topic {
+        TopicKey::Name(name) => WantedTopic::Name(name.clone()),
+        TopicKey::Id(id) => WantedTopic::Id(*id),
+    };
+    Want::Partition { topic, partition: key.partition, leader, epoch }
+}
