@@ -10,6 +10,7 @@ use super::reader::{Reader, duration, within};
 use super::{Config, Log, LogFormat, address, ports};
 use crate::cluster::{Endpoint, LearnLimits};
 use crate::rewrite::UnknownApis;
+use crate::session::Ambiguous;
 use crate::{discovery, driver, listeners, session, transport};
 
 pub(super) fn config(yaml: &str, overrides: &[Override]) -> Result<Config, Problems> {
@@ -43,6 +44,8 @@ fn build(reader: &mut Reader<'_>) -> Option<Config> {
     let admin = reader.read("admin.listen", address::listen_or_none).flatten();
     let max_connections = reader.count("limits.connections");
     let session = session_limits(reader);
+    let detours = detours(reader);
+    let max_kept_bytes = reader.size_usize("limits.kept_bytes");
     let view = view_limits(reader);
     let driver = driver::Settings {
         max_queued_bytes: reader.size_usize("limits.queued_bytes"),
@@ -77,7 +80,21 @@ fn build(reader: &mut Reader<'_>) -> Option<Config> {
         overflow: ports.overflow,
         max_connections: max_connections?,
     };
-    Some(Config { listeners, discovery, transport, session, view, driver, unknown_apis, admin, drain_timeout, worker_threads, log })
+    Some(Config {
+        listeners,
+        discovery,
+        transport,
+        session,
+        detours,
+        max_kept_bytes,
+        view,
+        driver,
+        unknown_apis,
+        admin,
+        drain_timeout,
+        worker_threads,
+        log,
+    })
 }
 
 fn listeners(reader: &mut Reader<'_>) -> Option<(SocketAddr, Arc<str>)> {
@@ -112,6 +129,7 @@ fn session_limits(reader: &mut Reader<'_>) -> session::Limits {
         max_slots: reader.count("limits.slots_per_session").unwrap_or(1),
         max_parked_bytes: reader.size_u32("limits.parked_bytes"),
         max_rewrite_bytes: reader.size_u32("limits.rewrite_bytes"),
+        max_kept_bytes: reader.size_usize("limits.kept_bytes_per_session"),
     };
     if reader.problems.are_sound(&["limits.response_bytes", "limits.rewrite_bytes"]) && limits.max_rewrite_bytes > limits.max_response_bytes
     {
@@ -119,6 +137,34 @@ fn session_limits(reader: &mut Reader<'_>) -> session::Limits {
         reader.reject("limits.rewrite_bytes", at, "larger than limits.response_bytes: such a response would never get so far");
     }
     limits
+}
+
+fn detours(reader: &mut Reader<'_>) -> session::Detours {
+    let detours = session::Detours {
+        suspect_after: reader.duration("departures.suspect_after"),
+        backoff_min: reader.duration("departures.backoff_min"),
+        backoff_max: reader.duration("departures.backoff_max"),
+        hold_mixed: reader.duration("departures.hold_mixed"),
+        linger: reader.duration("departures.linger"),
+        metadata_hold: reader.duration("departures.metadata_hold"),
+        ambiguous: if reader.choice("departures.ambiguous_produce") == "fail" { Ambiguous::Fail } else { Ambiguous::Resend },
+        patience: reader.read("departures.client_patience", client_patience).flatten(),
+        ..session::Detours::default()
+    };
+    if reader.problems.are_sound(&["departures.backoff_min", "departures.backoff_max"]) && detours.backoff_min > detours.backoff_max {
+        let at = reader.at("departures.backoff_min");
+        reader.reject("departures.backoff_min", at, "longer than departures.backoff_max");
+    }
+    detours
+}
+
+fn client_patience(value: &serde_yaml::Value) -> Result<Option<Duration>, String> {
+    const BOUNDS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(120));
+    if value.as_str() == Some("auto") {
+        return Ok(None);
+    }
+    let read = duration(value).and_then(|it| within(it, BOUNDS.0, BOUNDS.1, |it| humantime::format_duration(*it).to_string()));
+    read.map(Some).map_err(|what| format!("{what} (`auto`: by the client, as far as it says what it is)"))
 }
 
 fn view_limits(reader: &mut Reader<'_>) -> LearnLimits {

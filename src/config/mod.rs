@@ -36,6 +36,9 @@ pub struct Config {
     pub discovery: discovery::Settings,
     pub transport: transport::Settings,
     pub session: session::Limits,
+    pub detours: session::Detours,
+    /// Of requests that may have to be sent again, over all sessions.
+    pub max_kept_bytes: usize,
     pub view: LearnLimits,
     pub driver: driver::Settings,
     pub unknown_apis: UnknownApis,

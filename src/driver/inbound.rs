@@ -26,6 +26,10 @@ pub enum Moving {
     Relay {
         left: usize,
     },
+    /// As `Relay`, and kept.
+    RelayKeep {
+        left: usize,
+    },
     Read {
         total: usize,
     },
@@ -80,6 +84,11 @@ impl Inbound {
         let count = count.min(self.buffer.len() - self.decided);
         self.decided += count;
         count
+    }
+
+    /// The last `count` of the bytes decided on.
+    pub fn decided_tail(&self, count: usize) -> &[u8] {
+        self.buffer.get(self.decided.saturating_sub(count)..self.decided).unwrap_or_default()
     }
 
     /// The bytes decided on, in one piece.

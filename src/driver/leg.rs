@@ -6,6 +6,7 @@ use tokio::net::TcpStream;
 
 use super::inbound::Inbound;
 use super::outbound::Outbound;
+use crate::session::LegId;
 use crate::wire::{ApiKey, EndpointSkimmer};
 
 /// The index of the target that answered, and the connection; `None`: none did.
@@ -17,6 +18,7 @@ pub enum Socket {
 }
 
 pub struct Leg {
+    pub id: LegId,
     pub socket: Socket,
     pub inbound: Inbound,
     pub outbound: Outbound,
@@ -27,7 +29,7 @@ pub struct Leg {
 }
 
 impl Leg {
-    pub fn new(opening: Opening, outbound: Outbound) -> Leg {
-        Leg { socket: Socket::Opening(opening), inbound: Inbound::new(), outbound, skimmer: None, held: false }
+    pub fn new(id: LegId, opening: Opening, outbound: Outbound) -> Leg {
+        Leg { id, socket: Socket::Opening(opening), inbound: Inbound::new(), outbound, skimmer: None, held: false }
     }
 }

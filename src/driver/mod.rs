@@ -11,6 +11,8 @@ mod counting;
 mod diagnosis;
 mod inbound;
 mod leg;
+mod noting;
+mod nudges;
 mod outbound;
 mod session;
 mod signals;
@@ -25,11 +27,12 @@ use tokio::sync::watch;
 
 pub use counting::Counting;
 pub use diagnosis::Diagnosis;
+pub use nudges::Nudges;
 pub use session::{Accepted, run};
 
 use crate::cluster::{Endpoint, NodeId, Observation, View, Want};
 use crate::rewrite::{Addresses, Masks, UnknownApis};
-use crate::session::Limits;
+use crate::session::{Detours, Gate, Limits};
 use crate::transport::Connector;
 
 #[derive(Clone, Debug)]
@@ -67,6 +70,9 @@ pub trait Cluster: Send + Sync {
 pub struct Environment {
     pub settings: Settings,
     pub limits: Arc<Limits>,
+    pub detours: Arc<Detours>,
+    pub gate: Arc<Gate>,
+    pub nudges: Nudges,
     pub unknown_apis: UnknownApis,
     pub masks: Masks,
     pub connector: Connector,

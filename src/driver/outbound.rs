@@ -34,6 +34,7 @@ pub struct Outbound {
     tail: BytesMut,
     tail_read_at: Instant,
     queued_bytes: usize,
+    written_bytes: u64,
     abandoned: bool,
     added_latency: Histogram,
 }
@@ -45,6 +46,7 @@ impl Outbound {
             tail: BytesMut::new(),
             tail_read_at: Instant::now(),
             queued_bytes: 0,
+            written_bytes: 0,
             abandoned: false,
             added_latency,
         }
@@ -90,6 +92,11 @@ impl Outbound {
         self.queued_bytes + self.chunks.len() * CHUNK_BYTES
     }
 
+    /// Of all that was ever pushed, in its order, so many bytes has the socket taken.
+    pub fn written_bytes(&self) -> u64 {
+        self.written_bytes
+    }
+
     /// Writes until nothing is queued. `Ready` with the bytes written; `Pending` leaves the rest queued.
     pub fn poll_flush<W: AsyncWrite + Unpin>(&mut self, cx: &mut Context<'_>, socket: &mut W) -> Poll<io::Result<()>> {
         self.seal_tail();
@@ -115,6 +122,7 @@ impl Outbound {
 
     fn advance(&mut self, mut written: usize) {
         self.queued_bytes -= written;
+        self.written_bytes += written as u64;
         let now = Instant::now();
         while let Some(chunk) = self.chunks.front_mut() {
             if written < chunk.bytes.len() {

@@ -51,6 +51,34 @@ async fn wait(
     (signal, generations, draining)
 }
 
+/// Every change of the view, topics included.
+pub struct Changes {
+    wait: Pin<Box<dyn Future<Output = watch::Receiver<u64>> + Send>>,
+}
+
+impl Changes {
+    pub fn new(changes: watch::Receiver<u64>) -> Changes {
+        Changes { wait: Box::pin(changed(changes)) }
+    }
+
+    /// Whether there was one since the last look.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut has_changed = false;
+        while let Poll::Ready(changes) = self.wait.as_mut().poll(cx) {
+            has_changed = true;
+            self.wait = Box::pin(changed(changes));
+        }
+        has_changed
+    }
+}
+
+async fn changed(mut changes: watch::Receiver<u64>) -> watch::Receiver<u64> {
+    match changes.changed().await {
+        Ok(()) => changes,
+        Err(_) => std::future::pending().await,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

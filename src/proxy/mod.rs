@@ -24,10 +24,11 @@ use self::status::ProxyStatus;
 use crate::admin::{self, Admin};
 use crate::config::Config;
 use crate::discovery::{self, Views};
-use crate::driver::{Counting, Diagnosis, Environment};
+use crate::driver::{Counting, Diagnosis, Environment, Nudges};
 use crate::listeners::{self, BindErrors};
 use crate::metrics::Metrics;
 use crate::rewrite::Masks;
+use crate::session::Gate;
 use crate::transport::Connector;
 
 /// Why the proxy did not start.
@@ -72,6 +73,9 @@ pub async fn run_with(
     let environment = Arc::new(Environment {
         settings: config.driver.clone(),
         limits: Arc::new(config.session.clone()),
+        detours: Arc::new(config.detours.clone()),
+        gate: Arc::new(Gate::new(config.max_kept_bytes)),
+        nudges: Nudges::default(),
         unknown_apis: config.unknown_apis,
         masks: Masks::default(),
         connector: connector.clone(),

@@ -47,6 +47,8 @@ impl ProxyStatus {
             ("limits.parked_bytes", session.max_parked_bytes.into()),
             ("limits.rewrite_bytes", session.max_rewrite_bytes.into()),
             ("limits.queued_bytes", config.driver.max_queued_bytes as u64),
+            ("limits.kept_bytes_per_session", session.max_kept_bytes as u64),
+            ("limits.kept_bytes", config.max_kept_bytes as u64),
             ("limits.view_brokers", config.view.max_brokers as u64),
             ("limits.view_topics", config.view.max_topics as u64),
             ("limits.view_partitions", config.view.max_partitions as u64),

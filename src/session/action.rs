@@ -73,6 +73,8 @@ pub enum Action {
     Open { leg: LegId, targets: Vec<Target> },
     /// Write out what is queued for this leg, then close it.
     CloseLeg(LegId),
+    /// Close this leg, and whatever of it can still be kept from its broker must not arrive there: it goes elsewhere.
+    DropLeg(LegId),
     /// Queue these bytes for the leg.
     Send { leg: LegId, frame: Bytes },
     /// Queue these bytes for the client.

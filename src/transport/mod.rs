@@ -12,7 +12,7 @@ use std::time::Duration;
 
 pub use connect::{ConnectError, Connector};
 pub use peer_gone::watch_peer_gone;
-pub use socket::prepare;
+pub use socket::{drop_unsent, prepare};
 pub use stagger::staggered;
 
 /// A connection, as sessions and discovery use it. One type for now; TLS makes it an enum of streams.

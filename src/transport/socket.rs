@@ -29,3 +29,9 @@ pub fn prepare(stream: &TcpStream, settings: &Settings) -> io::Result<()> {
     socket.set_tcp_user_timeout(settings.user_timeout)?;
     Ok(())
 }
+
+/// Closes a connection so that the system sends nothing of it that it has not sent yet: the peer sees a reset.
+pub fn drop_unsent(stream: TcpStream) {
+    // Where that is not possible it closes as any other.
+    let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+}

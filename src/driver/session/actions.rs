@@ -1,10 +1,10 @@
 //! Carrying out what the core wants besides its verdicts.
 
 use super::{Session, close_leg};
-use crate::driver::leg::Leg;
+use crate::driver::leg::{Leg, Socket};
 use crate::driver::outbound::Outbound;
-use crate::session::{Action, CloseReason, Target};
-use crate::transport::{ConnectError, staggered};
+use crate::session::{Action, CloseReason, LegId, Target};
+use crate::transport::{ConnectError, drop_unsent, staggered};
 
 impl Session {
     /// Carries out the core's actions, behind everything that has been decided on before.
@@ -16,26 +16,39 @@ impl Session {
         self.move_decided_responses();
         while let Some(action) = self.core.poll() {
             match action {
-                Action::Open { targets, .. } => self.open(targets),
-                Action::CloseLeg(_) => {
-                    if let Some(leg) = self.home.take() {
+                Action::Open { leg, targets } => self.open(leg, targets),
+                Action::CloseLeg(leg) => {
+                    if let Some(leg) = self.take_leg(leg) {
                         tokio::spawn(close_leg(self.environment.clone(), leg));
                     }
                 }
-                Action::Send { frame, .. } => self.send(frame),
+                Action::DropLeg(leg) => {
+                    if let Some(Leg { socket: Socket::Up(socket), .. }) = self.take_leg(leg) {
+                        drop_unsent(socket);
+                        self.environment.counting.metrics.upstream_connections_open.dec();
+                    }
+                }
+                Action::Send { leg, frame } => self.send(leg, frame),
                 Action::Respond(frame) => self.respond(frame),
                 Action::Resume => {
                     self.waiting = false;
                     self.pump_requests();
                 }
-                Action::ResumeLeg(_) => {
-                    if let Some(leg) = &mut self.home {
+                Action::ResumeLeg(id) => {
+                    if let Some(leg) = self.leg_mut(id) {
                         leg.held = false;
                     }
-                    self.pump_responses();
+                    self.pump_responses(id);
                 }
                 Action::Learn(observation) => self.environment.cluster.observe(observation),
-                Action::Refresh => self.environment.cluster.suspect(),
+                Action::Refresh { token, wants } if wants.is_empty() => {
+                    let _ = token;
+                    self.environment.cluster.suspect();
+                }
+                Action::Refresh { token, wants } => self.fresh.push((token, self.environment.cluster.refresh(wants))),
+                Action::Wake(members) => self.environment.nudges.nudge(&members),
+                Action::DepartedUsed(node) => self.environment.cluster.departed_used(node),
+                Action::Note(note) => self.environment.note(&note),
                 Action::Rewrote(api) => self.environment.counting.metrics.rewrites.with_label_values(&[api.name()]).inc(),
                 Action::Close(reason) => {
                     if let Some(limit) = reason.limit() {
@@ -51,7 +64,7 @@ impl Session {
         }
     }
 
-    fn open(&mut self, targets: Vec<Target>) {
+    fn open(&mut self, id: LegId, targets: Vec<Target>) {
         let environment = self.environment.clone();
         let opening = async move {
             let metrics = &environment.counting.metrics;
@@ -70,6 +83,6 @@ impl Session {
             opened
         };
         let outbound = Outbound::new(self.environment.counting.request_added_latency.clone());
-        self.home = Some(Leg::new(Box::pin(opening), outbound));
+        self.legs.push(Leg::new(id, Box::pin(opening), outbound));
     }
 }

@@ -17,10 +17,10 @@ use super::closing::close_gracefully;
 use super::inbound::Inbound;
 use super::leg::{Leg, Socket};
 use super::outbound::Outbound;
-use super::signals::{Signal, Signals};
+use super::signals::{Changes, Signal, Signals};
 use super::{Environment, Settings};
 use crate::cluster::View;
-use crate::session::{ClientEvent, CloseReason, Core, Port, Surroundings, Timeouts};
+use crate::session::{ClientEvent, CloseReason, Core, Kept, LegId, Port, Surroundings, Timeouts};
 
 /// Reading that has been paused for so long is worth watching the client's FIN by other means.
 const WATCH_AFTER: Duration = Duration::from_secs(1);
@@ -60,7 +60,18 @@ struct Session {
     client: TcpStream,
     from_client: Inbound,
     to_client: Outbound,
-    home: Option<Leg>,
+    /// The home leg first, where there is one; on the slow path, others.
+    legs: Vec<Leg>,
+    /// Where the bytes decided on go.
+    relaying_to: LegId,
+    /// The request that is being relayed and kept.
+    kept: Kept,
+    /// Of the bytes decided on, so many at their end belong to it and are not kept yet.
+    keep_decided: usize,
+    /// Answers to refreshes that the core waits for.
+    fresh: Vec<(u64, Pin<Box<dyn Future<Output = bool> + Send>>)>,
+    /// Every change of the view, while the core is on the slow path.
+    changes: Option<Changes>,
     signals: Signals,
     timer: Pin<Box<Sleep>>,
     /// When the session's poll began, or last read something.
@@ -89,14 +100,20 @@ impl Session {
         let timeouts = Timeouts { handshake: handshake_timeout, idle: idle_timeout, half_close: half_close_timeout };
         // Before the view is loaded, so that no change falls between.
         let signals = Signals::new(environment.cluster.generations(), environment.draining.clone());
-        let core = Core::new(now, accepted.port, environment.limits.clone(), timeouts, fastrand::u64(..));
+        let (limits, detours, gate) = (environment.limits.clone(), environment.detours.clone(), environment.gate.clone());
+        let core = Core::new(now, accepted.port, limits, timeouts, detours, gate, fastrand::u64(..));
         Session {
             core,
             view: environment.cluster.view(),
             client: accepted.socket,
             from_client: Inbound::new(),
             to_client: Outbound::new(environment.counting.response_added_latency.clone()),
-            home: None,
+            legs: Vec::new(),
+            relaying_to: LegId::HOME,
+            kept: Kept::default(),
+            keep_decided: 0,
+            fresh: Vec::new(),
+            changes: None,
             signals,
             timer: Box::pin(tokio::time::sleep(handshake_timeout)),
             now,
@@ -124,9 +141,10 @@ impl Session {
         // Once per wake-up, not per pass: each look takes locks that all sessions share.
         while self.poll_signals(cx) {}
         loop {
-            let mut progress = self.poll_opening(cx);
+            let mut progress = self.poll_detours(cx);
+            progress |= self.poll_opening(cx);
             progress |= self.poll_client_read(cx);
-            progress |= self.poll_leg_read(cx);
+            progress |= self.poll_legs_read(cx);
             progress |= self.poll_writes(cx);
             if !progress {
                 progress = self.poll_timer(cx);
@@ -162,11 +180,13 @@ impl Session {
         let had_room = self.leg_has_room();
         let client_was_full = self.to_client.queued_bytes() >= self.environment.settings.max_queued_bytes;
         let mut client_gone = false;
-        if let Some(Leg { socket: Socket::Up(socket), outbound, .. }) = &mut self.home
-            && let Poll::Ready(Err(_)) = outbound.poll_flush(cx, socket)
-        {
-            // What the broker said before it closed is still to be read, and its end with it.
-            outbound.abandon();
+        for leg in &mut self.legs {
+            if let Leg { socket: Socket::Up(socket), outbound, .. } = leg
+                && let Poll::Ready(Err(_)) = outbound.poll_flush(cx, socket)
+            {
+                // What the broker said before it closed is still to be read, and its end with it.
+                outbound.abandon();
+            }
         }
         if let Poll::Ready(Err(_)) = self.to_client.poll_flush(cx, &mut self.client) {
             self.core.on_client(self.now, ClientEvent::Gone);
@@ -186,12 +206,60 @@ impl Session {
         match signal {
             Signal::View => {
                 self.view = self.environment.cluster.view();
-                self.core.on_view(&Self::surroundings(&self.environment, &self.view));
+                self.core.on_view(self.now, &Self::surroundings(&self.environment, &self.view));
             }
             Signal::Drain => self.core.on_drain(),
         }
         self.carry_out();
         true
+    }
+
+    /// What only sessions on the slow path listen to.
+    fn poll_detours(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.core.is_detouring() && self.fresh.is_empty() {
+            if self.changes.take().is_some() {
+                self.environment.nudges.leave(self.core.member());
+            }
+            return false;
+        }
+        let environment = self.environment.clone();
+        let changes = self.changes.get_or_insert_with(|| Changes::new(environment.cluster.changes()));
+        let has_changed = changes.poll(cx);
+        let is_nudged = environment.nudges.take(self.core.member(), cx.waker());
+        let mut answered = Vec::new();
+        self.fresh.retain_mut(|(token, answer)| {
+            let is_there = answer.as_mut().poll(cx).is_ready();
+            if is_there {
+                answered.push(*token);
+            }
+            !is_there
+        });
+        if !has_changed && !is_nudged && answered.is_empty() {
+            return false;
+        }
+        self.now = Instant::now();
+        self.view = environment.cluster.view();
+        let around = Self::surroundings(&self.environment, &self.view);
+        if has_changed {
+            self.core.on_view(self.now, &around);
+        }
+        for token in answered {
+            self.core.on_fresh(self.now, token, &around);
+        }
+        if is_nudged {
+            self.core.on_gate(self.now, &around);
+        }
+        self.carry_out();
+        true
+    }
+
+    pub(super) fn leg_mut(&mut self, id: LegId) -> Option<&mut Leg> {
+        self.legs.iter_mut().find(|leg| leg.id == id)
+    }
+
+    fn take_leg(&mut self, id: LegId) -> Option<Leg> {
+        let at = self.legs.iter().position(|leg| leg.id == id)?;
+        Some(self.legs.remove(at))
     }
 
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
@@ -207,7 +275,7 @@ impl Session {
             return false;
         }
         self.now = Instant::now();
-        self.core.on_timeout(self.now);
+        self.core.on_timeout(self.now, &Self::surroundings(&self.environment, &self.view));
         if partial.is_some_and(|partial| partial <= self.now) {
             self.core.on_stuck_request();
         }
@@ -221,17 +289,20 @@ impl Session {
     async fn close(mut self, reason: CloseReason) {
         self.move_decided_requests();
         self.move_decided_responses();
-        let leg = async {
-            if let Some(leg) = self.home.take() {
-                close_leg(self.environment.clone(), leg).await;
-            }
-        };
+        self.environment.nudges.leave(self.core.member());
+        // Others may wait for what this session has in line.
+        drop(self.core);
+        let legs = self.legs.into_iter().map(|leg| tokio::spawn(close_leg(self.environment.clone(), leg)));
+        let legs: Vec<_> = legs.collect();
         let client = async {
             if reason != CloseReason::ClientGone {
                 close_gracefully(self.client, self.to_client).await;
             }
         };
-        tokio::join!(leg, client);
+        client.await;
+        for leg in legs {
+            let _ = leg.await;
+        }
     }
 }
 

@@ -7,10 +7,12 @@ use bytes::Bytes;
 
 use super::{Session, WATCH_AFTER};
 use crate::driver::inbound::Moving;
-use crate::session::{ClientEvent, RequestVerdict};
+use crate::session::{ClientEvent, LegId, RequestVerdict};
 use crate::transport;
 use crate::wire::{self, Head, HeadLimits};
 
+/// Kept pieces up to this size are copied.
+const KEPT_BY_COPY_BELOW: usize = 32 * 1024;
 /// Of a client id, so much is remembered for the log.
 const MAX_CLIENT_ID_BYTES: usize = 128;
 
@@ -20,7 +22,8 @@ impl Session {
     }
 
     pub(super) fn leg_has_room(&self) -> bool {
-        self.home.as_ref().is_none_or(|leg| leg.outbound.queued_bytes() < self.environment.settings.max_queued_bytes)
+        let relaying_to = self.legs.iter().find(|leg| leg.id == self.relaying_to);
+        relaying_to.is_none_or(|leg| leg.outbound.queued_bytes() < self.environment.settings.max_queued_bytes)
     }
 
     pub(super) fn poll_client_read(&mut self, cx: &mut Context<'_>) -> bool {
@@ -94,6 +97,19 @@ impl Session {
                 }
                 left == 0
             }
+            Moving::RelayKeep { left } => {
+                let decided = self.from_client.decide(left);
+                self.keep_decided += decided;
+                let left = left - decided;
+                self.from_client.moving = if left == 0 { Moving::Head } else { Moving::RelayKeep { left } };
+                if left == 0 {
+                    self.keep_the_rest();
+                    let kept = std::mem::take(&mut self.kept);
+                    self.core.on_request_kept(self.now, kept, &Self::surroundings(&self.environment, &self.view));
+                    self.carry_out();
+                }
+                left == 0
+            }
             Moving::Discard { left } => {
                 let left = left - self.from_client.discard(left);
                 self.from_client.moving = if left == 0 { Moving::Head } else { Moving::Discard { left } };
@@ -106,7 +122,10 @@ impl Session {
             Moving::Read { total } => {
                 let Some(frame) = self.from_client.take(total) else { return false };
                 self.from_client.moving = Moving::Head;
-                self.core.on_request_frame(frame);
+                if self.core.is_detouring() {
+                    self.view = self.environment.cluster.view();
+                }
+                self.core.on_request_frame(self.now, frame, &Self::surroundings(&self.environment, &self.view));
                 self.carry_out();
                 true
             }
@@ -128,14 +147,24 @@ impl Session {
             }
         };
         self.note_client_id(&head);
+        if self.core.is_detouring() {
+            self.view = self.environment.cluster.view();
+        }
         let verdict = self.core.on_request_head(self.now, &head, &Self::surroundings(&self.environment, &self.view));
-        if matches!(verdict, RequestVerdict::Relay(_) | RequestVerdict::Read | RequestVerdict::Discard) {
+        if !matches!(verdict, RequestVerdict::Wait | RequestVerdict::Refuse) {
             self.environment.counting.api(head.api).requests.inc();
         }
         self.partial_head_since = None;
         let whole = head.frame_bytes as usize;
         match verdict {
-            RequestVerdict::Relay(_) => self.from_client.moving = Moving::Relay { left: whole },
+            RequestVerdict::Relay(leg) => {
+                self.relay_to(leg);
+                self.from_client.moving = Moving::Relay { left: whole };
+            }
+            RequestVerdict::RelayKeep(leg) => {
+                self.relay_to(leg);
+                self.from_client.moving = Moving::RelayKeep { left: whole };
+            }
             RequestVerdict::Read => {
                 self.move_decided_requests();
                 self.from_client.moving = Moving::Read { total: whole };
@@ -146,8 +175,8 @@ impl Session {
             }
             RequestVerdict::Wait => {
                 self.waiting = true;
-                if self.core.is_full() {
-                    self.environment.counting.metrics.limit_hits.with_label_values(&["slots_per_session"]).inc();
+                if let Some(limit) = self.core.limit_reached() {
+                    self.environment.counting.metrics.limit_hits.with_label_values(&[limit]).inc();
                 }
             }
             RequestVerdict::Refuse => {}
@@ -163,16 +192,42 @@ impl Session {
         self.client_id = String::from_utf8_lossy(shown).into_owned();
     }
 
-    pub(super) fn move_decided_requests(&mut self) {
-        if let Some(bytes) = self.from_client.take_decided() {
-            self.send(bytes);
+    fn relay_to(&mut self, leg: LegId) {
+        if self.relaying_to != leg {
+            self.move_decided_requests();
+            self.relaying_to = leg;
         }
     }
 
-    pub(super) fn send(&mut self, bytes: Bytes) {
-        if let Some(leg) = &mut self.home {
+    /// The last byte of a kept request has been decided on. A small rest is copied: split off, it would pin its read buffer, and the
+    /// frames around it could not leave in one write.
+    fn keep_the_rest(&mut self) {
+        if self.keep_decided >= KEPT_BY_COPY_BELOW {
+            self.move_decided_requests();
+        } else {
+            self.kept.push(Bytes::copy_from_slice(self.from_client.decided_tail(self.keep_decided)));
+            self.keep_decided = 0;
+        }
+    }
+
+    pub(super) fn move_decided_requests(&mut self) {
+        if let Some(bytes) = self.from_client.take_decided() {
+            let keep = std::mem::take(&mut self.keep_decided).min(bytes.len());
+            if keep >= KEPT_BY_COPY_BELOW {
+                self.kept.push(bytes.slice(bytes.len() - keep..));
+            } else if let Some(tail) = bytes.get(bytes.len() - keep..) {
+                self.kept.push(Bytes::copy_from_slice(tail));
+            }
+            self.send(self.relaying_to, bytes);
+        }
+    }
+
+    pub(super) fn send(&mut self, leg: LegId, bytes: Bytes) {
+        let now = self.now;
+        // A leg that is gone takes with it what was on its way there; what matters of it is kept.
+        if let Some(leg) = self.legs.iter_mut().find(|known| known.id == leg) {
             self.environment.counting.request_bytes.inc_by(bytes.len() as u64);
-            leg.outbound.push(bytes, self.now);
+            leg.outbound.push(bytes, now);
         }
     }
 

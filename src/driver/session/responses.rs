@@ -1,4 +1,4 @@
-//! From the leg to its client.
+//! From the legs to their client.
 
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -13,28 +13,40 @@ use crate::wire::{self, EndpointSkimmer};
 
 impl Session {
     pub(super) fn poll_opening(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(Leg { socket: Socket::Opening(opening), .. }) = &mut self.home else { return false };
-        let Poll::Ready(opened) = opening.as_mut().poll(cx) else { return false };
-        self.now = Instant::now();
-        let event = match opened {
-            Some((index, socket)) => {
-                self.environment.counting.metrics.upstream_connections_open.inc();
-                if let Some(leg) = &mut self.home {
-                    leg.socket = Socket::Up(socket);
+        let mut progress = false;
+        // Carrying out changes the list: the ids of those that were opening are taken first, and there are hardly ever any.
+        let opening = |leg: &&Leg| matches!(leg.socket, Socket::Opening(_));
+        let ids: Vec<LegId> = self.legs.iter().filter(opening).map(|leg| leg.id).collect();
+        for id in ids {
+            let Some(Leg { socket: Socket::Opening(opening), .. }) = self.leg_mut(id) else { continue };
+            let Poll::Ready(opened) = opening.as_mut().poll(cx) else { continue };
+            self.now = Instant::now();
+            let event = match opened {
+                Some((index, socket)) => {
+                    self.environment.counting.metrics.upstream_connections_open.inc();
+                    if let Some(leg) = self.leg_mut(id) {
+                        leg.socket = Socket::Up(socket);
+                    }
+                    LegEvent::Opened(index)
                 }
-                LegEvent::Opened(index)
-            }
-            None => {
-                self.home = None;
-                LegEvent::Failed
-            }
-        };
-        self.core.on_leg(LegId::HOME, event);
-        self.carry_out();
-        true
+                None => {
+                    self.take_leg(id);
+                    LegEvent::Failed
+                }
+            };
+            self.on_leg(id, event);
+            progress = true;
+        }
+        progress
     }
 
-    pub(super) fn poll_leg_read(&mut self, cx: &mut Context<'_>) -> bool {
+    fn on_leg(&mut self, id: LegId, event: LegEvent) {
+        self.view = self.environment.cluster.view();
+        self.core.on_leg(self.now, id, event, &Self::surroundings(&self.environment, &self.view));
+        self.carry_out();
+    }
+
+    pub(super) fn poll_legs_read(&mut self, cx: &mut Context<'_>) -> bool {
         if self.closing.is_some() {
             return false;
         }
@@ -46,7 +58,23 @@ impl Session {
         if client_is_full {
             return false;
         }
-        let Some(Leg { socket: Socket::Up(socket), inbound, held: false, .. }) = &mut self.home else { return false };
+        let mut progress = false;
+        let mut at = 0;
+        // A leg that goes makes the next one take its place: that one is looked at in the next pass, which progress makes sure of.
+        while let Some(id) = self.legs.get(at).map(|leg| leg.id) {
+            progress |= self.poll_leg_read(cx, id);
+            at += 1;
+        }
+        progress
+    }
+
+    fn poll_leg_read(&mut self, cx: &mut Context<'_>, id: LegId) -> bool {
+        if self.closing.is_some() {
+            return false;
+        }
+        let Some(Leg { socket: Socket::Up(socket), inbound, held: false, .. }) = self.legs.iter_mut().find(|leg| leg.id == id) else {
+            return false;
+        };
         let filled = match socket.poll_read_ready(cx) {
             Poll::Ready(_) => inbound.poll_fill(cx, socket),
             Poll::Pending => Poll::Pending,
@@ -60,31 +88,38 @@ impl Session {
             }
             Poll::Ready(Ok(1..)) => {
                 self.now = Instant::now();
-                self.pump_responses();
+                self.pump_responses(id);
                 true
             }
             Poll::Ready(Ok(0) | Err(_)) => {
-                self.core.on_leg(LegId::HOME, LegEvent::Closed);
-                self.carry_out();
+                self.now = Instant::now();
+                // What was decided on belongs to it as long as it is there.
+                self.move_decided_requests();
+                self.move_decided_responses();
+                if let Some(leg) = self.take_leg(id) {
+                    self.environment.counting.metrics.upstream_connections_open.dec();
+                    let written_bytes = leg.outbound.written_bytes();
+                    self.on_leg(id, LegEvent::Closed { written_bytes });
+                }
                 true
             }
         }
     }
 
-    pub(super) fn pump_responses(&mut self) {
-        while self.closing.is_none() && self.pump_response() {}
+    pub(super) fn pump_responses(&mut self, id: LegId) {
+        while self.closing.is_none() && self.pump_response(id) {}
         self.move_decided_responses();
     }
 
-    fn pump_response(&mut self) -> bool {
-        let Some(leg) = &mut self.home else { return false };
+    fn pump_response(&mut self, id: LegId) -> bool {
+        let Some(leg) = self.legs.iter_mut().find(|leg| leg.id == id) else { return false };
         match leg.inbound.moving {
-            Moving::Head => !leg.held && self.pump_response_head(),
+            Moving::Head => !leg.held && self.pump_response_head(id),
             Moving::Relay { left } => {
                 if let Some((_, skimmer)) = &mut leg.skimmer
                     && let Err(error) = skimmer.advance(leg.inbound.undecided_mut(left))
                 {
-                    self.environment.diagnosis.bad_broker(self.now, &self.broker_name(), &error.to_string());
+                    self.environment.diagnosis.bad_broker(self.now, &self.broker_name(id), &error.to_string());
                     self.core.on_bad_response(None);
                     self.carry_out();
                     return false;
@@ -95,7 +130,7 @@ impl Session {
                     if let Some((api, _)) = leg.skimmer.take().filter(|(_, skimmer)| skimmer.struck()) {
                         self.environment.counting.metrics.rewrites.with_label_values(&[api.name()]).inc();
                     }
-                    self.core.on_response_end(self.now);
+                    self.core.on_response_end(self.now, &Self::surroundings(&self.environment, &self.view));
                     self.carry_out();
                 }
                 left == 0
@@ -105,33 +140,34 @@ impl Session {
                 leg.inbound.moving = Moving::Head;
                 self.view = self.environment.cluster.view();
                 let around = Self::surroundings(&self.environment, &self.view);
-                if let Err(error) = self.core.on_response_frame(self.now, frame, &around) {
-                    self.environment.diagnosis.bad_broker(self.now, &self.broker_name(), &error.to_string());
+                if let Err(error) = self.core.on_response_frame(self.now, id, frame, &around) {
+                    self.environment.diagnosis.bad_broker(self.now, &self.broker_name(id), &error.to_string());
                 }
                 self.carry_out();
                 true
             }
-            Moving::Discard { .. } => false,
+            Moving::Discard { .. } | Moving::RelayKeep { .. } => false,
         }
     }
 
-    fn pump_response_head(&mut self) -> bool {
-        let Some(leg) = &mut self.home else { return false };
+    fn pump_response_head(&mut self, id: LegId) -> bool {
+        let Some(leg) = self.legs.iter_mut().find(|leg| leg.id == id) else { return false };
         let head = match wire::parse_response_head(leg.inbound.undecided(), self.environment.limits.max_response_bytes) {
             Ok(Some(head)) => head,
             Ok(None) => return false,
             Err(error) => {
-                self.environment.diagnosis.bad_broker(self.now, &self.broker_name(), &error.to_string());
+                self.environment.diagnosis.bad_broker(self.now, &self.broker_name(id), &error.to_string());
                 self.core.on_bad_response(Some(error));
                 self.carry_out();
                 return false;
             }
         };
-        let verdict = self.core.on_response_head(LegId::HOME, &head);
+        let verdict = self.core.on_response_head(id, &head);
         if let ResponseVerdict::Relay(answer) | ResponseVerdict::Skim(answer) | ResponseVerdict::Read(answer) = verdict {
             let latency = self.now.saturating_duration_since(answer.sent_at);
             self.environment.counting.api(answer.api).upstream_latency.observe(latency.as_secs_f64());
         }
+        let Some(leg) = self.legs.iter_mut().find(|leg| leg.id == id) else { return false };
         let whole = head.frame_bytes as usize;
         match verdict {
             ResponseVerdict::Relay(_) => leg.inbound.moving = Moving::Relay { left: whole },
@@ -145,7 +181,7 @@ impl Session {
             ResponseVerdict::Violation => {
                 let what =
                     format!("a response of {whole} bytes with correlation id {} is too large or was not expected", head.correlation_id);
-                self.environment.diagnosis.bad_broker(self.now, &self.broker_name(), &what);
+                self.environment.diagnosis.bad_broker(self.now, &self.broker_name(id), &what);
             }
         }
         if matches!(verdict, ResponseVerdict::Read(_)) {
@@ -155,9 +191,12 @@ impl Session {
         !matches!(verdict, ResponseVerdict::HoldLeg | ResponseVerdict::Violation)
     }
 
+    /// Only one leg streams at a time (the core holds the others), so that at most one has anything here.
     pub(super) fn move_decided_responses(&mut self) {
-        if let Some(bytes) = self.home.as_mut().and_then(|leg| leg.inbound.take_decided()) {
-            self.respond(bytes);
+        for at in 0..self.legs.len() {
+            if let Some(bytes) = self.legs.get_mut(at).and_then(|leg| leg.inbound.take_decided()) {
+                self.respond(bytes);
+            }
         }
     }
 
@@ -166,7 +205,7 @@ impl Session {
         self.to_client.push(bytes, self.now);
     }
 
-    fn broker_name(&self) -> String {
-        self.core.home_target().map_or_else(|| "unknown".to_owned(), |target| target.endpoint.to_string())
+    fn broker_name(&self, leg: LegId) -> String {
+        self.core.target_of(leg).map_or_else(|| "unknown".to_owned(), |target| target.endpoint.to_string())
     }
 }

@@ -200,14 +200,14 @@ impl Core {
             }
             if is_home && is_opening && node.is_some() && self.home.outstanding.iter().all(|waiting| waiting.number != 0) {
                 // Everything that waits for it can go elsewhere.
-                self.actions.push_back(crate::session::Action::CloseLeg(id));
+                self.actions.push_back(crate::session::Action::DropLeg(id));
                 self.lose_leg(now, id, 0, DepartureSign::Silent, around);
                 continue;
             }
             if is_home {
                 self.open_all(around);
             }
-            self.want_what_is_on(id, around);
+            self.want_what_is_on(id);
         }
         self.leave_silent_legs(now, around);
         self.flush_wants();
@@ -215,7 +215,7 @@ impl Core {
     }
 
     /// Wants for every partition that is unanswered on the leg.
-    fn want_what_is_on(&mut self, id: LegId, around: &Surroundings<'_>) {
+    fn want_what_is_on(&mut self, id: LegId) {
         let numbers: Vec<u64> = self.leg(id).map(|leg| leg.outstanding.iter().map(|waiting| waiting.number).collect()).unwrap_or_default();
         for number in numbers {
             let Some(Body::Opened(opened)) = self.request_at(number).and_then(|at| self.requests.get(at)).map(|request| &request.body)
@@ -252,7 +252,7 @@ impl Core {
             let is_unlisted = around.view.generation > 0 && !around.view.brokers.contains_key(&node);
             let has_moved = leg.outstanding.iter().any(|waiting| self.has_moved(waiting.number, id, node, around));
             if is_unlisted || has_moved {
-                self.actions.push_back(crate::session::Action::CloseLeg(id));
+                self.actions.push_back(crate::session::Action::DropLeg(id));
                 self.lose_leg(now, id, u64::MAX, DepartureSign::Silent, around);
             }
         }

@@ -243,7 +243,7 @@ impl Core {
 
     /// Something of the slow path is open, or was a little while ago: every change of the view matters.
     pub fn is_detouring(&self) -> bool {
-        self.slow_until.is_some() || !self.held_metadata.is_empty()
+        self.slow_due.is_some() || self.held_ending.is_some()
     }
 
     pub fn software(&self) -> Option<&ClientSoftware> {

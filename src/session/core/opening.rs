@@ -101,7 +101,7 @@ impl Core {
         }
         let timeout_ms = head.produce.map_or(0, |produce| produce.timeout_ms);
         let deadline = request.arrived_at + patience(&software, timeout_ms, configured);
-        let opened = Opened { head, frame, request: parsed, topics, parts, deadline, first_done: None, detoured_at: None, was_cut: false };
+        let opened = Opened { head, frame, request: parsed, parts, deadline, first_done: None, detoured_at: None, was_cut: false };
         request.body = Body::Opened(Box::new(opened));
         self.slow_due.get_or_insert(deadline);
         true

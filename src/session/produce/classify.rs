@@ -4,11 +4,9 @@
 //! lost its leader after it was appended locally keeps its offset.
 
 /// Kafka's error codes (`Errors`).
-pub const NONE: i16 = 0;
 pub const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 pub const LEADER_NOT_AVAILABLE: i16 = 5;
 pub const NOT_LEADER_OR_FOLLOWER: i16 = 6;
-pub const REQUEST_TIMED_OUT: i16 = 7;
 pub const NOT_ENOUGH_REPLICAS: i16 = 19;
 pub const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
 pub const KAFKA_STORAGE_ERROR: i16 = 56;
@@ -51,7 +49,7 @@ mod tests {
     #[test]
     fn what_speaks_of_data_or_rights_is_for_the_client() {
         // Timed out, too large, not authorised, duplicate, fenced, unknown producer, not enough replicas after append.
-        for error in [NONE, REQUEST_TIMED_OUT, 10, 29, 46, 47, 59, 90, 20, -1] {
+        for error in [0, 7, 10, 29, 46, 47, 59, 90, 20, -1] {
             assert_eq!(classify(error, -1), Verdict::Final, "{error}");
         }
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::cluster::NodeId;
 use crate::session::LegId;
-use crate::session::gate::{Key, TopicKey};
+use crate::session::gate::Key;
 use crate::wire::produce_request::ProduceRequest;
 use crate::wire::{Head, Span};
 
@@ -16,8 +16,6 @@ pub struct Opened {
     pub head: Head,
     pub frame: Bytes,
     pub request: ProduceRequest,
-    /// By the request's topics.
-    pub topics: Vec<TopicKey>,
     /// By the request's partitions.
     pub parts: Vec<Part>,
     /// When the client is answered, whatever is open then.

@@ -45,6 +45,7 @@ const LIMITS: Limits = Limits {
     max_request_bytes: 1 << 20,
     max_response_bytes: 1 << 20,
     max_head_bytes: 4096,
+    max_kept_bytes: 1 << 20,
 };
 
 struct Bench {
@@ -60,7 +61,7 @@ impl Bench {
         let now = Instant::now();
         let second = Duration::from_secs(1);
         let timeouts = Timeouts { handshake: 10 * second, idle: 600 * second, half_close: 5 * second };
-        let core = Core::new(now, port, Arc::new(LIMITS), timeouts, 7);
+        let core = Core::new(now, port, Arc::new(LIMITS), timeouts, Arc::default(), Arc::new(Gate::new(1 << 20)), 7);
         Bench { core, view, now, bootstrap: vec![endpoint(1), endpoint(2)], unknown_apis: UnknownApis::Hide }
     }
 
