@@ -301,7 +301,7 @@ fn the_annotated_file_explains_every_key() {
         above = line;
     }
     // Said together with the key above it.
-    assert_eq!(unexplained, BTreeSet::from(["backoff_max: 5s"]));
+    assert_eq!(unexplained, BTreeSet::from(["backoff_max: 5s", "backoff_max: 500ms", "kept_bytes: 256MiB"]));
 }
 
 #[test]

@@ -114,7 +114,11 @@ impl Rig {
                 max_request_bytes: 100 << 20,
                 max_response_bytes: 100 << 20,
                 max_head_bytes: 4096,
+                max_kept_bytes: 16 << 20,
             }),
+            detours: Arc::default(),
+            gate: Arc::new(Gate::new(256 << 20)),
+            nudges: Nudges::default(),
             unknown_apis: UnknownApis::Hide,
             masks: Masks::default(),
             connector: Connector::new(transport::Settings {

@@ -64,8 +64,8 @@ impl Core {
 
     fn answer_one(&mut self, now: Instant, slot: SlotId, opened: &Opened, around: &Surroundings<'_>) {
         let answer = match opened.only_response() {
-            Some(whole) => self.rewritten(ApiKey::PRODUCE, opened.head.version, whole, around),
-            None => self.merged(opened, around),
+            Some(whole) => self.rewritten(now, ApiKey::PRODUCE, opened.head.version, whole, around),
+            None => self.merged(now, opened, around),
         };
         match answer {
             Ok(frame) => self.answer(now, slot, frame, around),
@@ -73,7 +73,7 @@ impl Core {
         }
     }
 
-    fn merged(&self, opened: &Opened, around: &Surroundings<'_>) -> Result<Bytes, RewriteError> {
+    fn merged(&self, now: Instant, opened: &Opened, around: &Surroundings<'_>) -> Result<Bytes, RewriteError> {
         let results: Vec<Merged<'_>> = opened
             .parts
             .iter()
@@ -83,7 +83,7 @@ impl Core {
                 _ => Merged::Made { error: part.unsettled_error() },
             })
             .collect();
-        let endpoints = virtual_endpoints(&self.context(around));
+        let endpoints = virtual_endpoints(&self.context(now, around));
         merge_produce(&Merge {
             version: opened.head.version,
             correlation_id: opened.head.correlation_id,

@@ -15,6 +15,8 @@ use crate::session::{Ambiguous, CloseReason, DepartureSign, DetourStart, LegId, 
 
 /// A request whose connection was lost so often, after it was written each time, may be why: then its client learns of it.
 const LOSSES_MAX: u32 = 8;
+/// The same for requests that any broker may answer: each loss is another broker's.
+const RESENT_MAX: u32 = 3;
 
 impl Core {
     pub(super) fn lose_leg(&mut self, now: Instant, id: LegId, written_bytes: u64, sign: DepartureSign, around: &Surroundings<'_>) {
@@ -134,7 +136,7 @@ impl Core {
             return;
         }
         *resent += 1;
-        let (too_often, frame) = (*resent > LOSSES_MAX, frame.clone().into_frame());
+        let (too_often, frame) = (*resent > RESENT_MAX, frame.clone().into_frame());
         let Some(slot) = slot.filter(|_| !too_often) else { return self.close(CloseReason::UpstreamClosed) };
         if self.home_for(now, Reach::Any, around) != super::home::Home::Ready {
             return self.close(CloseReason::UpstreamConnectFailed);

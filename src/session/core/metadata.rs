@@ -41,7 +41,7 @@ impl Core {
         if suspects.is_empty() {
             return false;
         }
-        let Ok(rewritten) = rewrite::response(ApiKey::METADATA, answered.version, frame, &self.context(around)) else { return false };
+        let Ok(rewritten) = rewrite::response(ApiKey::METADATA, answered.version, frame, &self.context(now, around)) else { return false };
         let Some(Observation::Metadata(said)) = &rewritten.observation else { return false };
         let names = |(topic, partition, node, epoch): &(TopicKey, i32, NodeId, i32)| {
             said.topics.iter().any(|seen| {
@@ -105,7 +105,7 @@ impl Core {
         self.held_metadata = kept.into();
         for held in due {
             self.note(Note::MetadataHeld(now.saturating_duration_since(held.since)));
-            match self.rewritten(ApiKey::METADATA, held.version, held.frame, around) {
+            match self.rewritten(now, ApiKey::METADATA, held.version, held.frame, around) {
                 Ok(frame) => {
                     self.forget(held.number);
                     self.answer(now, held.slot, frame, around);

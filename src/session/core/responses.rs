@@ -91,7 +91,7 @@ impl Core {
             return Ok(());
         }
         let frame = if rewrite::concerns(answered.api, answered.version) {
-            self.rewritten(answered.api, answered.version, frame, around)?
+            self.rewritten(now, answered.api, answered.version, frame, around)?
         } else {
             frame
         };
@@ -101,8 +101,8 @@ impl Core {
     }
 
     /// As the client may see it; what it says is learned.
-    pub(super) fn rewritten(&mut self, api: ApiKey, version: i16, frame: Bytes, around: &Surroundings<'_>) -> Result<Bytes, RewriteError> {
-        let Rewritten { frame: rewritten, observation, .. } = rewrite::response(api, version, &frame, &self.context(around))?;
+    pub(super) fn rewritten(&mut self, now: Instant, api: ApiKey, version: i16, frame: Bytes, around: &Surroundings<'_>) -> Result<Bytes, RewriteError> {
+        let Rewritten { frame: rewritten, observation, .. } = rewrite::response(api, version, &frame, &self.context(now, around))?;
         if rewritten.as_ptr() != frame.as_ptr() {
             self.actions.push_back(Action::Rewrote(api));
         }
@@ -110,7 +110,7 @@ impl Core {
         Ok(rewritten)
     }
 
-    pub(super) fn context<'a>(&'a self, around: &Surroundings<'a>) -> Context<'a> {
+    pub(super) fn context<'a>(&'a self, now: Instant, around: &Surroundings<'a>) -> Context<'a> {
         let target = self.home.target();
         Context {
             addresses: around.addresses,
@@ -118,6 +118,8 @@ impl Core {
             from_node: target.and_then(|target| target.node),
             from_endpoint: target.map(|target| &target.endpoint),
             unknown_apis: around.unknown_apis,
+            now,
+            masks: around.masks,
         }
     }
 

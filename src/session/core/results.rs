@@ -35,7 +35,7 @@ impl Core {
         if is_whole {
             let is_ok = all_ok(&frame, version).map_err(malformed)?;
             if is_ok || !self.needs_detour(&frame, version).map_err(malformed)? {
-                let frame = if is_ok { frame } else { self.rewritten(ApiKey::PRODUCE, version, frame, around)? };
+                let frame = if is_ok { frame } else { self.rewritten(now, ApiKey::PRODUCE, version, frame, around)? };
                 self.forget(number);
                 self.order.park(answered.slot, frame);
                 return Ok(());
@@ -45,7 +45,7 @@ impl Core {
         }
         let Some(mut opened) = self.lend(number) else {
             // It could not be opened, so that it is for the client as it is.
-            let frame = self.rewritten(ApiKey::PRODUCE, version, frame, around)?;
+            let frame = self.rewritten(now, ApiKey::PRODUCE, version, frame, around)?;
             self.forget(number);
             self.order.park(answered.slot, frame);
             return Ok(());
@@ -80,7 +80,7 @@ impl Core {
         let version = opened.head.version;
         let failed = |what| RewriteError { api: ApiKey::PRODUCE, version, what };
         // For the leader hints; what goes to the client is made of the broker's own bytes.
-        self.rewritten(ApiKey::PRODUCE, version, frame.clone(), around)?;
+        self.rewritten(now, ApiKey::PRODUCE, version, frame.clone(), around)?;
         let results = ProduceResults::parse(frame, version).map_err(|error| failed(error.what))?;
         let places = results.places(&opened.request, &opened.frame);
         for (ordinal, place) in places.iter().enumerate() {

@@ -54,6 +54,8 @@ struct Bench {
     now: Instant,
     bootstrap: Vec<Endpoint>,
     unknown_apis: UnknownApis,
+    /// The leg that was opened last.
+    leg: LegId,
 }
 
 impl Bench {
@@ -62,7 +64,7 @@ impl Bench {
         let second = Duration::from_secs(1);
         let timeouts = Timeouts { handshake: 10 * second, idle: 600 * second, half_close: 5 * second };
         let core = Core::new(now, port, Arc::new(LIMITS), timeouts, Arc::default(), Arc::new(Gate::new(1 << 20)), 7);
-        Bench { core, view, now, bootstrap: vec![endpoint(1), endpoint(2)], unknown_apis: UnknownApis::Hide }
+        Bench { core, view, now, bootstrap: vec![endpoint(1), endpoint(2)], unknown_apis: UnknownApis::Hide, leg: LegId::HOME }
     }
 
     fn at_broker_1() -> Bench {
@@ -74,13 +76,17 @@ impl Bench {
         let mut bench = Bench::at_broker_1();
         assert_eq!(bench.request(&fetch(0)), RequestVerdict::Relay(LegId::HOME));
         bench.core.on_request_end();
-        bench.core.on_leg(LegId::HOME, LegEvent::Opened(0));
+        bench.leg(LegEvent::Opened(0));
         bench.answer(0);
         bench.actions();
         bench
     }
 
     fn request(&mut self, head: &Head) -> RequestVerdict {
+        self.with(|core, now, around| core.on_request_head(now, head, around))
+    }
+
+    fn with<T>(&mut self, step: impl FnOnce(&mut Core, Instant, &Surroundings<'_>) -> T) -> T {
         let around = Surroundings {
             view: &self.view,
             addresses: &Ports,
@@ -88,41 +94,51 @@ impl Bench {
             unknown_apis: self.unknown_apis,
             masks: Masks::default(),
         };
-        self.core.on_request_head(self.now, head, &around)
+        step(&mut self.core, self.now, &around)
+    }
+
+    /// The last byte of a request has been moved.
+    fn end(&mut self, verdict: &RequestVerdict) {
+        match verdict {
+            RequestVerdict::RelayKeep(_) => self.with(|core, now, around| core.on_request_kept(now, Kept::default(), around)),
+            _ => self.core.on_request_end(),
+        }
+    }
+
+    fn leg(&mut self, event: LegEvent) {
+        let leg = self.leg;
+        self.with(|core, now, around| core.on_leg(now, leg, event, around));
+    }
+
+    fn timeout(&mut self, at: Instant) {
+        self.with(|core, _, around| core.on_timeout(at, around));
     }
 
     /// A whole opaque response.
     fn answer(&mut self, correlation_id: i32) {
-        let verdict = self.core.on_response_head(LegId::HOME, &ResponseHead { frame_bytes: 100, correlation_id });
+        let verdict = self.core.on_response_head(self.leg, &ResponseHead { frame_bytes: 100, correlation_id });
         assert!(matches!(verdict, ResponseVerdict::Relay(_)), "{verdict:?}");
-        self.core.on_response_end(self.now);
+        self.with(|core, now, around| core.on_response_end(now, around));
     }
 
     fn frame(&mut self, frame: Bytes) -> Result<(), rewrite::RewriteError> {
-        let around = Surroundings {
-            view: &self.view,
-            addresses: &Ports,
-            bootstrap: &self.bootstrap,
-            unknown_apis: self.unknown_apis,
-            masks: Masks::default(),
-        };
-        self.core.on_response_frame(self.now, frame, &around)
+        let leg = self.leg;
+        self.with(|core, now, around| core.on_response_frame(now, leg, frame, around))
     }
 
     fn new_view(&mut self, view: View) {
         self.view = view;
-        let around = Surroundings {
-            view: &self.view,
-            addresses: &Ports,
-            bootstrap: &self.bootstrap,
-            unknown_apis: self.unknown_apis,
-            masks: Masks::default(),
-        };
-        self.core.on_view(&around);
+        self.with(|core, now, around| core.on_view(now, around));
     }
 
     fn actions(&mut self) -> Vec<Action> {
-        std::iter::from_fn(|| self.core.poll()).collect()
+        let actions: Vec<Action> = std::iter::from_fn(|| self.core.poll()).collect();
+        for action in &actions {
+            if let Action::Open { leg, .. } = action {
+                self.leg = *leg;
+            }
+        }
+        actions
     }
 
     fn closed(&mut self) -> Option<CloseReason> {
@@ -199,7 +215,7 @@ fn a_client_of_an_unlisted_broker_is_closed_but_waits_while_nothing_is_known() {
 
     let mut bench = Bench::new(Port::Node(NodeId(9)), View::default());
     assert_eq!(bench.request(&fetch(1)), RequestVerdict::Wait);
-    assert_eq!(bench.actions(), [Action::Refresh]);
+    assert_eq!(bench.actions(), [Action::Refresh { token: 1, wants: Vec::new() }]);
     bench.new_view(view(&[(9, 9092)]));
     assert_eq!(bench.actions(), [Action::Resume]);
     assert_eq!(bench.request(&fetch(1)), RequestVerdict::Relay(LegId::HOME));
@@ -209,17 +225,17 @@ fn a_client_of_an_unlisted_broker_is_closed_but_waits_while_nothing_is_known() {
 fn without_a_first_view_the_bootstrap_addresses_have_to_do() {
     let mut bench = Bench::new(Port::Node(NodeId(9)), View::default());
     assert_eq!(bench.request(&fetch(1)), RequestVerdict::Wait);
-    assert_eq!(bench.actions(), [Action::Refresh]);
-    bench.core.on_timeout(bench.now + Duration::from_secs(4));
+    assert_eq!(bench.actions(), [Action::Refresh { token: 1, wants: Vec::new() }]);
+    bench.timeout(bench.now + Duration::from_secs(4));
     assert_eq!(bench.actions(), []);
-    bench.core.on_timeout(bench.now + Duration::from_secs(5));
+    bench.timeout(bench.now + Duration::from_secs(5));
     assert_eq!(bench.actions(), [Action::Resume]);
     assert_eq!(bench.request(&fetch(1)), RequestVerdict::Relay(LegId::HOME));
     bench.core.on_request_end();
     let [Action::Open { targets, .. }] = &bench.actions()[..] else { panic!("no leg is opened") };
     assert!(targets.len() == 2 && targets.iter().all(|target| target.node.is_none()));
     // What it learns there brings it to its broker.
-    bench.core.on_leg(LegId::HOME, LegEvent::Opened(0));
+    bench.leg(LegEvent::Opened(0));
     bench.answer(1);
     bench.new_view(view(&[(9, 9092)]));
     assert_eq!(bench.actions(), [Action::CloseLeg(LegId::HOME)]);
@@ -231,10 +247,10 @@ fn produce_without_acks_has_no_slot() {
     assert_eq!(bench.request(&produce(0, 1)), RequestVerdict::Relay(LegId::HOME));
     bench.core.on_request_end();
     assert_eq!(bench.core.in_flight(), 0);
-    assert_eq!(bench.request(&produce(1, 2)), RequestVerdict::Relay(LegId::HOME));
-    bench.core.on_request_end();
+    let verdict = bench.request(&produce(1, 2));
+    assert_eq!(verdict, RequestVerdict::RelayKeep(LegId::HOME));
+    bench.end(&verdict);
     assert_eq!(bench.core.in_flight(), 1);
-    bench.answer(2);
 }
 
 #[test]
@@ -245,7 +261,7 @@ fn a_full_ring_stops_reading_until_a_response_leaves() {
         bench.core.on_request_end();
     }
     assert_eq!(bench.request(&fetch(99)), RequestVerdict::Wait);
-    assert!(bench.core.is_full());
+    assert_eq!(bench.core.limit_reached(), Some("slots_per_session"));
     assert_eq!(bench.actions(), []);
     bench.answer(0);
     assert_eq!(bench.actions(), [Action::Resume]);
@@ -347,7 +363,7 @@ fn after_a_fin_the_responses_owed_still_come_for_a_bounded_time() {
     bench.core.on_request_end();
     bench.core.on_client(bench.now, ClientEvent::Fin);
     let late = bench.core.next_timeout().unwrap();
-    bench.core.on_timeout(late);
+    bench.timeout(late);
     assert_eq!(bench.closed(), Some(CloseReason::HalfCloseTimeout));
 }
 
@@ -358,7 +374,7 @@ fn a_fin_waits_for_a_leg_that_is_still_opening() {
     bench.core.on_request_end();
     bench.core.on_client(bench.now, ClientEvent::Fin);
     assert_eq!(bench.closed(), None, "its unacknowledged bytes are not written yet");
-    bench.core.on_leg(LegId::HOME, LegEvent::Opened(0));
+    bench.leg(LegEvent::Opened(0));
     assert_eq!(bench.closed(), Some(CloseReason::ClientClosed));
 }
 
@@ -386,7 +402,7 @@ fn a_broker_that_moved_gets_the_next_request_at_its_new_place() {
     assert_eq!(bench.actions(), [Action::CloseLeg(LegId::HOME)]);
     bench.request(&fetch(2));
     let targets = vec![Target { node: Some(NodeId(1)), endpoint: endpoint(7777) }];
-    assert_eq!(bench.actions(), [Action::Open { leg: LegId::HOME, targets }]);
+    assert_eq!(bench.actions(), [Action::Open { leg: LegId(1), targets }]);
 }
 
 #[test]
@@ -404,7 +420,7 @@ fn silence_is_bounded_before_the_first_request_and_when_idle_but_not_in_flight()
     let mut bench = Bench::at_broker_1();
     let first = bench.core.next_timeout().unwrap();
     assert_eq!(first, bench.now + Duration::from_secs(10));
-    bench.core.on_timeout(first);
+    bench.timeout(first);
     assert_eq!(bench.closed(), Some(CloseReason::HandshakeTimeout));
 
     let mut bench = Bench::open();
@@ -413,6 +429,6 @@ fn silence_is_bounded_before_the_first_request_and_when_idle_but_not_in_flight()
     assert_eq!(bench.core.next_timeout(), None, "how long an answer may take is the client's to say");
     bench.answer(1);
     let idle = bench.core.next_timeout().unwrap();
-    bench.core.on_timeout(idle);
+    bench.timeout(idle);
     assert_eq!(bench.closed(), Some(CloseReason::Idle));
 }
