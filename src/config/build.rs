@@ -9,7 +9,7 @@ use super::problem::Problems;
 use super::reader::{Reader, duration, within};
 use super::{Config, Log, LogFormat, address, ports};
 use crate::cluster::{Endpoint, LearnLimits};
-use crate::rewrite::UnknownApis;
+use crate::rewrite::{Masks, UnknownApis};
 use crate::session::Ambiguous;
 use crate::{discovery, driver, listeners, session, transport};
 
@@ -45,6 +45,7 @@ fn build(reader: &mut Reader<'_>) -> Option<Config> {
     let max_connections = reader.count("limits.connections");
     let session = session_limits(reader);
     let detours = detours(reader);
+    let masks = Masks { leaderless: reader.duration("departures.leaderless") };
     let max_kept_bytes = reader.size_usize("limits.kept_bytes");
     let view = view_limits(reader);
     let driver = driver::Settings {
@@ -86,6 +87,7 @@ fn build(reader: &mut Reader<'_>) -> Option<Config> {
         transport,
         session,
         detours,
+        masks,
         max_kept_bytes,
         view,
         driver,

@@ -109,6 +109,7 @@ pub const KEYS: &[Key] = &[
     time("departures.backoff_max", "500ms", MS, MINUTE),
     time("departures.hold_mixed", "1s", 0, MINUTE),
     time("departures.metadata_hold", "500ms", 0, 10 * SECOND),
+    time("departures.leaderless", "5s", 0, 10 * MINUTE),
     time("departures.linger", "30s", SECOND, HOUR),
     choice("departures.ambiguous_produce", "resend", &["resend", "fail"]),
     own("departures.client_patience", Some("auto")),

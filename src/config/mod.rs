@@ -23,7 +23,7 @@ pub use keys::{KEYS, Key, Kind};
 pub use problem::{Problem, Problems};
 
 use crate::cluster::LearnLimits;
-use crate::rewrite::UnknownApis;
+use crate::rewrite::{Masks, UnknownApis};
 use crate::{discovery, driver, listeners, session, transport};
 
 /// A configuration file is not larger than this.
@@ -37,6 +37,7 @@ pub struct Config {
     pub transport: transport::Settings,
     pub session: session::Limits,
     pub detours: session::Detours,
+    pub masks: Masks,
     /// Of requests that may have to be sent again, over all sessions.
     pub max_kept_bytes: usize,
     pub view: LearnLimits,

@@ -27,7 +27,6 @@ use crate::discovery::{self, Views};
 use crate::driver::{Counting, Diagnosis, Environment, Nudges};
 use crate::listeners::{self, BindErrors};
 use crate::metrics::Metrics;
-use crate::rewrite::Masks;
 use crate::session::Gate;
 use crate::transport::Connector;
 
@@ -77,7 +76,7 @@ pub async fn run_with(
         gate: Arc::new(Gate::new(config.max_kept_bytes)),
         nudges: Nudges::default(),
         unknown_apis: config.unknown_apis,
-        masks: Masks::default(),
+        masks: config.masks,
         connector: connector.clone(),
         cluster: Arc::new(Access::new(views.clone(), config.discovery.bootstrap.clone())),
         addresses: ports.clone(),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::cluster::NodeId;
+use crate::rewrite::Masked;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
@@ -28,6 +29,8 @@ pub enum Note {
     DeadlineMissed,
     /// A Metadata answer was held back.
     MetadataHeld(Duration),
+    /// What an answer hides of a departure.
+    Masked(Masked),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

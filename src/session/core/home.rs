@@ -11,7 +11,7 @@
 use std::time::Instant;
 
 use super::{Core, Port, Surroundings, Waiting};
-use crate::cluster::NodeId;
+use crate::cluster::{NodeId, Observation};
 use crate::session::leg::{Leg, LegState};
 use crate::session::treatment::Reach;
 use crate::session::{Action, CloseReason, LegId, Target};
@@ -31,6 +31,10 @@ impl Core {
             Port::Node(node) => node,
         };
         let listed = around.view.brokers.get(&node).map(|broker| Target { node: Some(node), endpoint: broker.endpoint.clone() });
+        if listed.is_none() && around.view.generation > 0 && !around.view.is_departed(node) {
+            // After a restart of the proxy: to this client the broker exists, and it shall go on to.
+            self.actions.push_back(Action::Learn(Observation::AskedFor(node)));
+        }
         if !self.home.is_down() {
             return match listed {
                 Some(_) if reach == Reach::Itself && self.home_is_stand_in() => self.leave_stand_in(now, around),

@@ -5,11 +5,11 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::home::Home;
-use super::{ClientSoftware, Core, Reading, Surroundings, Waiting};
+use super::{ClientSoftware, Core, Port, Reading, Surroundings, Waiting};
 use crate::rewrite;
 use crate::session::request::{Body, Request};
 use crate::session::treatment::{Reach, Treatment, reach, treatment};
-use crate::session::{CloseReason, Kept, Note, Refusal, RequestVerdict, Slot, SlotId};
+use crate::session::{Action, CloseReason, Kept, Note, Refusal, RequestVerdict, Slot, SlotId};
 use crate::wire::{self, ApiKey, Head, HeadError};
 
 /// ApiVersions is read whole; real ones have less than 200 bytes.
@@ -119,6 +119,12 @@ impl Core {
 
     /// The slow path: a produce request is read whole.
     fn read_produce(&mut self, now: Instant, head: &Head, around: &Surroundings<'_>) -> RequestVerdict {
+        if let Port::Node(node) = self.port
+            && around.view.generation > 0
+            && !around.view.brokers.contains_key(&node)
+        {
+            self.actions.push_back(Action::DepartedUsed(node));
+        }
         if around.view.generation == 0 && self.home_for(now, Reach::Any, around) != Home::Ready {
             return RequestVerdict::Wait;
         }

@@ -8,7 +8,7 @@ use super::{Core, Surroundings, Waiting};
 use crate::rewrite::{self, Context, RewriteError, Rewritten};
 use crate::session::leg::Outstanding;
 use crate::session::request::Body;
-use crate::session::{Action, Answer, CloseReason, LegId, ResponseVerdict, SlotId};
+use crate::session::{Action, Answer, CloseReason, LegId, Note, ResponseVerdict, SlotId};
 use crate::wire::{self, ApiKey, HeadError, ResponseHead};
 
 impl Core {
@@ -101,10 +101,20 @@ impl Core {
     }
 
     /// As the client may see it; what it says is learned.
-    pub(super) fn rewritten(&mut self, now: Instant, api: ApiKey, version: i16, frame: Bytes, around: &Surroundings<'_>) -> Result<Bytes, RewriteError> {
-        let Rewritten { frame: rewritten, observation, .. } = rewrite::response(api, version, &frame, &self.context(now, around))?;
+    pub(super) fn rewritten(
+        &mut self,
+        now: Instant,
+        api: ApiKey,
+        version: i16,
+        frame: Bytes,
+        around: &Surroundings<'_>,
+    ) -> Result<Bytes, RewriteError> {
+        let Rewritten { frame: rewritten, observation, masked } = rewrite::response(api, version, &frame, &self.context(now, around))?;
         if rewritten.as_ptr() != frame.as_ptr() {
             self.actions.push_back(Action::Rewrote(api));
+        }
+        if !masked.is_empty() {
+            self.note(Note::Masked(masked));
         }
         self.actions.extend(observation.map(Action::Learn));
         Ok(rewritten)
