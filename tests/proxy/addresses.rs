@@ -76,8 +76,7 @@ async fn a_batch_for_the_old_leader_is_brought_to_the_new_one() {
     let next = (leader + 1) % 3;
     cluster.control(|cluster| cluster.move_leader("orders", 0, next));
     let mut client = Client::connect(proxy.node(leader as u16)).await;
-    let mut written = 0;
-    for version in 3..=12 {
+    for (written, version) in (0..).zip(3..=12) {
         let partition = PartitionProduceData::default().with_index(0).with_records(Some(encode(&[one_record()])));
         let topic =
             TopicProduceData::default().with_name(TopicName(StrBytes::from_static_str("orders"))).with_partition_data(vec![partition]);
@@ -86,7 +85,6 @@ async fn a_batch_for_the_old_leader_is_brought_to_the_new_one() {
         let partition = &answer.responses[0].partition_responses[0];
         assert_eq!((partition.error_code, partition.base_offset), (0, written), "Produce v{version}");
         assert!(answer.node_endpoints.is_empty(), "Produce v{version}");
-        written += 1;
     }
 }
 

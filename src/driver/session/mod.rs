@@ -52,6 +52,9 @@ pub async fn run(environment: Arc<Environment>, accepted: Accepted) -> CloseReas
     reason
 }
 
+/// Ends when a refresh was answered, or when none will be for now.
+type Fresh = Pin<Box<dyn Future<Output = bool> + Send>>;
+
 struct Session {
     environment: Arc<Environment>,
     core: Core,
@@ -69,7 +72,7 @@ struct Session {
     /// Of the bytes decided on, so many at their end belong to it and are not kept yet.
     keep_decided: usize,
     /// Answers to refreshes that the core waits for.
-    fresh: Vec<(u64, Pin<Box<dyn Future<Output = bool> + Send>>)>,
+    fresh: Vec<(u64, Fresh)>,
     /// Every change of the view, while the core is on the slow path.
     changes: Option<Changes>,
     signals: Signals,
