@@ -1,6 +1,6 @@
 # What people and the build server run. The tests install what they need under target/ and say so.
 
-.PHONY: test check conformance demo bench sequences
+.PHONY: test check conformance departures demo bench sequences
 
 # Formatting, lints, the arrows between modules.
 check:
@@ -17,6 +17,12 @@ test:
 # Every real client against every Kafka version.
 conformance:
 	EVENKEEL_CONFORMANCE=full cargo test --test conformance
+
+# Brokers that leave a real cluster under every producer client, both Kafka versions: hours. A part of it:
+#     make departures ARGS="--client franz-go-1.17.0 --event drain --runs 5"
+# --kafka VERSION; --direct without the proxy; --probes to see by how much a limit may be off.
+departures:
+	cargo bench --bench departures -- $(ARGS)
 
 # Brokers leave a simulated cluster: what a client feels, straight and through the proxy.
 demo:

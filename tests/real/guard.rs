@@ -14,7 +14,7 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 const POLL: Duration = Duration::from_millis(20);
 const TAIL_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -109,6 +109,16 @@ impl Guarded {
     /// Asks the command to end.
     pub fn terminate(&self) {
         self.signal("TERM");
+    }
+
+    /// Signals the processes of this name alone. The shells that guard them must go on: a stopped one ends nothing.
+    pub fn signal_program(&self, signal: &str, program: &str) -> Result<()> {
+        let named = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == program);
+        let pids: Vec<String> = self.pids().iter().filter(|pid| named(pid)).map(u32::to_string).collect();
+        ensure!(!pids.is_empty(), "{}: no process named {program} to send SIG{signal} to", self.name);
+        let status = Command::new("sh").args(["-c", &format!("kill -s {signal} -- {}", pids.join(" "))]).status()?;
+        ensure!(status.success(), "{}: SIG{signal} to {pids:?}: {status}", self.name);
+        Ok(())
     }
 
     /// Ends the command and all that it started, at once.

@@ -41,6 +41,14 @@ pub enum RequestLog {
     Off,
 }
 
+/// What a cluster is to be like.
+pub struct Setup<'a> {
+    pub brokers: u16,
+    pub request_log: RequestLog,
+    /// Properties of every broker, beside and over those that each cluster has.
+    pub properties: &'a [(&'a str, &'a str)],
+}
+
 pub struct RealKafka {
     pub version: String,
     request_log: RequestLog,
@@ -56,6 +64,11 @@ impl RealKafka {
     }
 
     pub fn start_with(version: &str, brokers: u16, request_log: RequestLog) -> Result<Self> {
+        Self::start_as(version, &Setup { brokers, request_log, properties: &[] })
+    }
+
+    pub fn start_as(version: &str, setup: &Setup) -> Result<Self> {
+        let (brokers, request_log) = (setup.brokers, setup.request_log);
         let jars = install::jars(&install::root().join("tests/kafka/pom.xml"), version, &install::target().join("kafka").join(version))?;
         let scratch = Scratch::new()?;
         let first_port = ports::consecutive(brokers + 1)?;
@@ -64,7 +77,10 @@ impl RealKafka {
             let id = if index == 0 { CONTROLLER_ID } else { i32::from(index) };
             let port = first_port + index;
             let properties = scratch.path().join(format!("{id}.properties"));
-            fs::write(&properties, configuration(id, port, first_port, brokers, &scratch.path().join(format!("data-{id}"))))?;
+            let mut text = configuration(id, port, first_port, brokers, &scratch.path().join(format!("data-{id}")));
+            // Of a property that is there twice, Kafka takes the last.
+            text.extend(setup.properties.iter().map(|(name, value)| format!("{name}={value}\n")));
+            fs::write(&properties, text)?;
             nodes.insert(id, Node { port, properties, log: scratch.path().join(format!("{id}.log")), process: None });
         }
         let mut cluster = Self { version: version.to_owned(), request_log, jars, nodes, scratch };
@@ -93,6 +109,11 @@ impl RealKafka {
         self.broker_ids().iter().map(|id| self.nodes[id].port).collect()
     }
 
+    /// Every broker's id and port on loopback.
+    pub fn addresses(&self) -> BTreeMap<i32, u16> {
+        self.nodes.iter().filter(|(id, _)| **id != CONTROLLER_ID).map(|(id, node)| (*id, node.port)).collect()
+    }
+
     /// The files that hold the brokers' request logs.
     pub fn logs(&self) -> Vec<&Path> {
         self.broker_ids().iter().map(|id| self.nodes[id].log.as_path()).collect()
@@ -105,6 +126,21 @@ impl RealKafka {
         }
     }
 
+    /// SIGSTOP: it falls silent, and its sockets stay.
+    pub fn freeze(&self, id: i32) -> Result<()> {
+        self.signal(id, "STOP")
+    }
+
+    /// SIGCONT, after `freeze`.
+    pub fn thaw(&self, id: i32) -> Result<()> {
+        self.signal(id, "CONT")
+    }
+
+    fn signal(&self, id: i32, signal: &str) -> Result<()> {
+        let process = self.nodes.get(&id).and_then(|node| node.process.as_ref()).context("no such node, or it does not run")?;
+        process.signal_program(signal, "java")
+    }
+
     /// SIGTERM: a controlled shutdown, waited for.
     pub fn stop(&mut self, id: i32) -> Result<()> {
         let Some(process) = self.nodes.get_mut(&id).and_then(|node| node.process.as_mut()) else { return Ok(()) };
@@ -113,6 +149,11 @@ impl RealKafka {
             bail!("broker {id} still runs {STOP_TIME_MAX:?} after SIGTERM\n{}", self.log_tails());
         }
         Ok(())
+    }
+
+    pub fn is_running(&mut self, id: i32) -> Result<bool> {
+        let Some(process) = self.nodes.get_mut(&id).and_then(|node| node.process.as_mut()) else { return Ok(false) };
+        Ok(process.ended()?.is_none())
     }
 
     /// Starts a broker that was stopped or killed, on its data and its port.

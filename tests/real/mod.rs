@@ -5,8 +5,10 @@
 
 #![allow(dead_code, reason = "each test and each benchmark that includes it uses a part of it")]
 
+pub mod admin;
 pub mod api_versions;
 pub mod clients;
+pub mod connection;
 pub mod guard;
 pub mod install;
 pub mod kafka;

@@ -1,0 +1,107 @@
+//! What the judge of departures makes of what it is given, and what its table says.
+//!
+//! Invariant: everything that speaks against a run is counted, and named.
+//! Not here: runs at a real Kafka, see `benches/departures/`.
+
+#[path = "real/departures/mod.rs"]
+mod departures;
+mod real;
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use departures::acks::{Ack, Latencies, Span};
+use departures::events::Event;
+use departures::judge::{Told, integrity, judge};
+use departures::report::{Outcome, Tried, misses, table};
+
+/// Record `number` of partition 0, due at second `number` and acknowledged `latency_ms` later.
+fn ack(number: u64, latency_ms: f64) -> Ack {
+    Ack { number, partition: 0, latency_ms, at_ms: number as f64 * 1e3 + latency_ms }
+}
+
+fn told(numbers: &[u64]) -> Told {
+    Told { acks: numbers.iter().map(|number| ack(*number, 5.0)).collect(), sent: numbers.len() as u64, errors: 0, reasons: Vec::new() }
+}
+
+fn in_partition_0(numbers: &[u64]) -> BTreeMap<i32, Vec<u64>> {
+    BTreeMap::from([(0, numbers.to_vec())])
+}
+
+fn judged(told: &Told, topic: &[u64]) -> (u64, u64, u64) {
+    let integrity = integrity(told, &in_partition_0(topic));
+    (integrity.lost, integrity.duplicated, integrity.reordered)
+}
+
+#[test]
+fn lost_duplicated_and_reordered_records_are_counted() {
+    assert_eq!(judged(&told(&[1, 2, 3]), &[1, 2, 3]), (0, 0, 0));
+    assert_eq!(judged(&told(&[1, 2, 3]), &[1, 3]), (1, 0, 0), "2 is lost");
+    assert_eq!(judged(&told(&[1, 2, 3]), &[1, 2, 3, 2, 3]), (0, 2, 0), "written again, the first appearances in order");
+    assert_eq!(judged(&told(&[1, 2, 3]), &[2, 1, 3]), (0, 0, 1));
+    assert_eq!(judged(&told(&[1, 2, 3]), &[3, 1, 2, 3]), (0, 1, 2));
+    assert_eq!(judged(&told(&[1]), &[1, 2]), (0, 0, 0), "written without an acknowledgement: nobody was promised anything");
+    let elsewhere = integrity(&told(&[1]), &BTreeMap::from([(0, vec![]), (1, vec![1])]));
+    assert_eq!(elsewhere.lost, 1, "in another partition than the client was told");
+}
+
+#[test]
+fn records_without_an_answer_are_counted() {
+    let silent = Told { sent: 5, errors: 1, ..told(&[1, 2]) };
+    let integrity = integrity(&silent, &in_partition_0(&[1, 2]));
+    assert_eq!((integrity.acknowledged, integrity.errors, integrity.unanswered), (2, 1, 2));
+}
+
+#[test]
+fn only_the_time_around_the_event_is_judged() -> Result<()> {
+    let event = Span { from_ms: 20_000.0, to_ms: 30_000.0 };
+    // Slow, but acknowledged before the window, and due after it; then one that is stuck from before the window's start.
+    let client = [ack(1, 9_000.0), ack(41, 9_000.0), ack(18, 4_000.0), ack(25, 10.0)];
+    let probe = [ack(1, 8_000.0), ack(25, 1_000.0), ack(26, 20.0)];
+    let told = Told { acks: client.to_vec(), sent: 4, ..Told::default() };
+    let verdict = judge(event, &told, &probe, &in_partition_0(&[1, 18, 25, 41])).context("not judged")?;
+    assert_eq!((verdict.client.max_ms, verdict.probe.max_ms, verdict.excess_ms), (4_000.0, 1_000.0, 3_000.0));
+    assert_eq!(verdict.client.records, 2);
+    assert!(judge(event, &told, &[], &BTreeMap::new()).is_none(), "a silent probe is no limit");
+    Ok(())
+}
+
+#[test]
+fn quantiles_are_those_of_the_sorted_latencies() -> Result<()> {
+    let acks: Vec<Ack> = (1..=1_000).rev().map(|number| ack(number, number as f64)).collect();
+    let latencies = Latencies::of(&acks).context("none")?;
+    assert_eq!((latencies.p50_ms, latencies.p999_ms, latencies.max_ms), (500.0, 999.0, 1_000.0));
+    assert!(Latencies::of(&[]).is_none());
+    Ok(())
+}
+
+#[test]
+fn the_table_has_every_run_and_names_what_is_missed() -> Result<()> {
+    let event = Span { from_ms: 20_000.0, to_ms: 30_000.0 };
+    let run = |latency_ms: f64, way: &str| {
+        let told = Told { acks: vec![ack(25, latency_ms)], sent: 1, ..Told::default() };
+        let verdict = judge(event, &told, &[ack(25, 100.0)], &in_partition_0(&[25])).context("not judged")?;
+        let kafka = "3.6.2".to_owned();
+        anyhow::Ok(Tried {
+            kafka,
+            client: "franz-go-1.17.0".to_owned(),
+            idempotent: false,
+            event: Event::Drain,
+            way: way.to_owned(),
+            outcome: Outcome::Judged(verdict),
+        })
+    };
+    let good = [run(150.0, "Evenkeel")?, run(390.0, "Evenkeel")?, run(110.0, "Evenkeel")?];
+    assert!(misses(&good).is_empty());
+    let text = table(&good).to_string();
+    assert!(text.contains(" 50 / 290 |"), "{text}");
+    let bad = [run(250.0, "Evenkeel")?, run(5_000.0, "Evenkeel")?];
+    let named = misses(&bad);
+    assert_eq!(named, ["median excess", "worst excess"].map(|miss| format!("Kafka 3.6.2, franz-go-1.17.0, drain: {miss}")));
+    assert!(misses(&[run(5_000.0, "direct")?]).is_empty(), "nobody is to be blamed for a client left to itself");
+    let failed = Tried { outcome: Outcome::Failed("no cluster".to_owned()), ..run(150.0, "Evenkeel")? };
+    let tried = [run(150.0, "Evenkeel")?, failed];
+    assert_eq!(misses(&tried), ["Kafka 3.6.2, franz-go-1.17.0, drain: 1 runs failed"]);
+    assert!(table(&tried).to_string().contains("2, 1 failed"));
+    Ok(())
+}

@@ -1,0 +1,159 @@
+//! The limit probe: what the cluster itself allows. It writes into the very partitions that the client writes into, as many
+//! records a second, straight to the brokers.
+//!
+//! The same partitions, not a topic of its own with the same leaders: a leader moves for both at the same moment. Its records bear
+//! a key of their own, by which reading back passes over them.
+//! Each partition has its own connection, so that none waits behind another's stuck request. While anything is unsettled every
+//! broker is asked for metadata every 10 ms, and the newest leader is tried at once.
+//! Invariant: no broker, dead or silent, keeps a partition waiting once another is known to lead it.
+//! Not here: idempotence. The probe may write a record twice; nobody counts its records.
+
+mod leaders;
+mod link;
+mod partition;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use self::leaders::Leaders;
+use super::acks::{Ack, now_ms};
+
+/// What marks the probe's records.
+pub const PROBE_KEY: &[u8] = b"limit-probe";
+/// How long it tries to get rid of its last records.
+const SETTLE_TIME_MAX: Duration = Duration::from_secs(20);
+
+pub struct Probe {
+    thread: Option<JoinHandle<Result<()>>>,
+    shared: Arc<Shared>,
+}
+
+/// What the probe's tasks know of each other.
+struct Shared {
+    ports: BTreeMap<i32, u16>,
+    topic: String,
+    partitions: u16,
+    rate: u32,
+    started: Instant,
+    started_ms: f64,
+    leaders: Leaders,
+    unsettled: AtomicUsize,
+    /// Something became unsettled.
+    alarm: Notify,
+    acks: Mutex<Vec<Ack>>,
+    stopping: CancellationToken,
+}
+
+/// As long as one of these lives, metadata is asked for as fast as allowed.
+struct Unsettled<'a>(&'a Shared);
+
+impl Shared {
+    fn unsettle(&self) -> Unsettled<'_> {
+        self.unsettled.fetch_add(1, Ordering::Relaxed);
+        self.alarm.notify_waiters();
+        Unsettled(self)
+    }
+
+    fn is_settled(&self) -> bool {
+        self.unsettled.load(Ordering::Relaxed) == 0
+    }
+
+    /// When the probe's record of this number is due.
+    fn due(&self, number: u64) -> Instant {
+        self.started + Duration::from_secs_f64(number as f64 / f64::from(self.rate))
+    }
+
+    fn acknowledged(&self, partition: u16, number: u64) {
+        let now = Instant::now();
+        let ack = Ack {
+            number,
+            partition: i32::from(partition),
+            latency_ms: (now - self.due(number)).as_secs_f64() * 1e3,
+            at_ms: self.started_ms + (now - self.started).as_secs_f64() * 1e3,
+        };
+        self.acks.lock().unwrap_or_else(PoisonError::into_inner).push(ack);
+    }
+}
+
+impl Drop for Unsettled<'_> {
+    fn drop(&mut self) {
+        self.0.unsettled.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Probe {
+    /// Starts writing, from a thread of its own.
+    pub fn start(ports: BTreeMap<i32, u16>, topic: &str, partitions: u16, rate: u32) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let shared = Arc::new(Shared {
+            ports,
+            topic: topic.to_owned(),
+            partitions,
+            rate,
+            started: Instant::now(),
+            started_ms: now_ms(),
+            leaders: Leaders::new(partitions),
+            unsettled: AtomicUsize::new(0),
+            alarm: Notify::new(),
+            acks: Mutex::new(Vec::new()),
+            stopping: CancellationToken::new(),
+        });
+        let thread = {
+            let shared = shared.clone();
+            std::thread::Builder::new().name("limit-probe".to_owned()).spawn(move || runtime.block_on(run(shared)))?
+        };
+        Ok(Self { thread: Some(thread), shared })
+    }
+
+    /// Whether each partition has acknowledged a record.
+    pub fn is_warm(&self) -> bool {
+        let acks = self.shared.acks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut warm: Vec<i32> = acks.iter().map(|ack| ack.partition).collect();
+        warm.sort_unstable();
+        warm.dedup();
+        warm.len() == usize::from(self.shared.partitions)
+    }
+
+    /// Stops writing, and returns what was acknowledged.
+    pub fn stop(mut self) -> Result<Vec<Ack>> {
+        self.shared.stopping.cancel();
+        let thread = self.thread.take().context("stopped twice")?;
+        thread.join().map_err(|_| anyhow!("the limit probe panicked"))??;
+        Ok(std::mem::take(&mut *self.shared.acks.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        self.shared.stopping.cancel();
+    }
+}
+
+async fn run(shared: Arc<Shared>) -> Result<()> {
+    let mut askers = JoinSet::new();
+    for port in shared.ports.values() {
+        askers.spawn(leaders::keep_asking(shared.clone(), *port));
+    }
+    let mut writers = JoinSet::new();
+    for index in 0..shared.partitions {
+        writers.spawn(partition::keep_writing(shared.clone(), index));
+    }
+    shared.stopping.cancelled().await;
+    tokio::time::timeout(SETTLE_TIME_MAX, async {
+        while let Some(written) = writers.join_next().await {
+            written.context("a task of the limit probe")??;
+        }
+        Ok(())
+    })
+    .await
+    .unwrap_or_else(|_| Err(anyhow!("the limit probe could not settle its records in {SETTLE_TIME_MAX:?}")))
+}

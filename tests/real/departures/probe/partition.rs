@@ -1,0 +1,176 @@
+//! The probe's writing to one partition.
+//!
+//! Invariant: one batch in flight; what became due meanwhile is in the next. A batch is abandoned where another broker leads at a
+//! higher epoch, and only there: else its answer decides.
+//! Not here: order and duplicates, which mean nothing in the probe's own records.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::indexmap::IndexMap;
+use kafka_protocol::messages::ProduceRequest;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::records::{
+    Compression, NO_PARTITION_LEADER_EPOCH, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE, Record, RecordBatchEncoder,
+    RecordEncodeOptions, TimestampType,
+};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::leaders::Leader;
+use super::link::Link;
+use super::{PROBE_KEY, Shared};
+use crate::real::admin::topic_name;
+
+/// The last version before leader hints in answers: the probe has metadata for that.
+const PRODUCE_VERSION: i16 = 9;
+const PRODUCE_TIMEOUT_MS: i32 = 30_000;
+const ALL_REPLICAS: i16 = -1;
+const VALUE_BYTES: usize = 100;
+/// A batch that is out for longer makes the probe ask who leads.
+const SUSPICIOUS_AFTER: Duration = Duration::from_millis(50);
+const AGAIN_AFTER: Duration = Duration::from_millis(10);
+
+struct Writer {
+    shared: Arc<Shared>,
+    index: u16,
+    leaders: watch::Receiver<Vec<Option<Leader>>>,
+    links: BTreeMap<i32, Link>,
+}
+
+enum Attempt {
+    Acknowledged,
+    /// It is worth trying again at once: another broker leads, or the connection had been closed since its last use.
+    Stale,
+    Failed,
+    /// No trying again helps.
+    Refused(ResponseError),
+}
+
+pub async fn keep_writing(shared: Arc<Shared>, index: u16) -> Result<()> {
+    let leaders = shared.leaders.watch();
+    let mut writer = Writer { index, leaders, links: BTreeMap::new(), shared: shared.clone() };
+    let mut next = u64::from(index);
+    loop {
+        tokio::select! {
+            () = sleep_until(shared.due(next)) => {}
+            () = shared.stopping.cancelled() => return Ok(()),
+        }
+        let first = next;
+        while shared.due(next) <= Instant::now() {
+            next += u64::from(shared.partitions);
+        }
+        let due: Vec<u64> = (first..next).step_by(usize::from(shared.partitions)).collect();
+        writer.write(batch(&due)?).await?;
+        due.iter().for_each(|number| shared.acknowledged(index, *number));
+    }
+}
+
+impl Writer {
+    /// Until it is acknowledged.
+    async fn write(&mut self, batch: Bytes) -> Result<()> {
+        let shared = self.shared.clone();
+        let mut unsettled = None;
+        loop {
+            match self.attempt(&batch).await {
+                Attempt::Acknowledged => return Ok(()),
+                Attempt::Refused(error) => bail!("the limit probe's batch for partition {} is refused: {error:?}", self.index),
+                Attempt::Stale => {}
+                Attempt::Failed => {
+                    unsettled.get_or_insert_with(|| shared.unsettle());
+                    tokio::select! {
+                        () = sleep(AGAIN_AFTER) => {}
+                        _ = self.leaders.changed() => {}
+                    }
+                }
+            }
+        }
+    }
+
+    async fn attempt(&mut self, batch: &Bytes) -> Attempt {
+        let index = usize::from(self.index);
+        let leader = self.leaders.borrow_and_update().get(index).copied().flatten();
+        let Some((leader, port)) = leader.and_then(|leader| Some((leader, *self.shared.ports.get(&leader.broker)?))) else {
+            return Attempt::Failed;
+        };
+        let link = self.links.remove(&leader.broker);
+        let is_reused = link.is_some();
+        let request = self.request(batch);
+        let exchange = async {
+            let mut link = match link {
+                Some(link) => link,
+                None => Link::open(port).await?,
+            };
+            let response = link.ask(PRODUCE_VERSION, &request).await?;
+            let Some(answer) = response.responses.first().and_then(|topic| topic.partition_responses.first()) else {
+                bail!("an answer without the partition");
+            };
+            Ok((link, answer.error_code))
+        };
+        let shared = self.shared.clone();
+        let mut unsettled = None;
+        let suspicious = sleep(SUSPICIOUS_AFTER);
+        tokio::pin!(exchange, suspicious);
+        loop {
+            tokio::select! {
+                exchanged = &mut exchange => return match exchanged {
+                    Ok((link, code)) => {
+                        self.links.insert(leader.broker, link);
+                        match ResponseError::try_from_code(code) {
+                            None => Attempt::Acknowledged,
+                            Some(error) if error.is_retriable() => Attempt::Failed,
+                            Some(error) => Attempt::Refused(error),
+                        }
+                    }
+                    Err(_) if is_reused => Attempt::Stale,
+                    Err(_) => Attempt::Failed,
+                },
+                Ok(()) = self.leaders.changed() => {
+                    let newest = self.leaders.borrow_and_update().get(index).copied().flatten();
+                    if newest.is_some_and(|newest| newest.epoch > leader.epoch && newest.broker != leader.broker) {
+                        return Attempt::Stale;
+                    }
+                }
+                () = &mut suspicious, if unsettled.is_none() => unsettled = Some(shared.unsettle()),
+            }
+        }
+    }
+
+    fn request(&self, batch: &Bytes) -> ProduceRequest {
+        let data = PartitionProduceData::default().with_index(i32::from(self.index)).with_records(Some(batch.clone()));
+        let topic = TopicProduceData::default().with_name(topic_name(&self.shared.topic)).with_partition_data(vec![data]);
+        ProduceRequest::default().with_acks(ALL_REPLICAS).with_timeout_ms(PRODUCE_TIMEOUT_MS).with_topic_data(vec![topic])
+    }
+}
+
+fn batch(numbers: &[u64]) -> Result<Bytes> {
+    let records: Vec<Record> = numbers.iter().zip(0..).map(|(number, offset)| record(*number, offset)).collect();
+    let mut out = BytesMut::new();
+    RecordBatchEncoder::encode(&mut out, &records, &RecordEncodeOptions { version: 2, compression: Compression::None })?;
+    Ok(out.freeze())
+}
+
+fn record(number: u64, offset: i32) -> Record {
+    let mut value = format!("{number:011} ").into_bytes();
+    value.resize(VALUE_BYTES, b'x');
+    Record {
+        transactional: false,
+        control: false,
+        delete_horizon: false,
+        partition_leader_epoch: NO_PARTITION_LEADER_EPOCH,
+        producer_id: NO_PRODUCER_ID,
+        producer_epoch: NO_PRODUCER_EPOCH,
+        timestamp_type: TimestampType::Creation,
+        offset: i64::from(offset),
+        // The encoder takes the first one's for the batch's, and starts another batch where they do not go up by one.
+        sequence: NO_SEQUENCE + offset,
+        timestamp: super::now_ms() as i64,
+        key: Some(Bytes::from_static(PROBE_KEY)),
+        value: Some(value.into()),
+        headers: IndexMap::new(),
+    }
+}
