@@ -1,7 +1,9 @@
-//! What the judge of departures makes of what it is given, and what its table says.
+//! Departures of brokers of a real Kafka: what the judge makes of what it is given, and, with
+//! `EVENKEEL_DEPARTURES=representative`, two clients through Evenkeel's binary, drain and SIGKILL, at each Kafka version once.
 //!
-//! Invariant: everything that speaks against a run is counted, and named.
-//! Not here: runs at a real Kafka, see `benches/departures/`.
+//! `EVENKEEL_DEPARTURES_DIRECT=1` leaves the proxy out: it tells a client's own failure from ours.
+//! Invariant: the margins are wide. The machine is small and busy; `make departures` measures.
+//! Not here: other clients and events, which `make departures` has.
 
 #[path = "real/departures/mod.rs"]
 mod departures;
@@ -9,11 +11,65 @@ mod real;
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use departures::acks::{Ack, Latencies, Span};
+use departures::bed::{Bed, Way};
 use departures::events::Event;
-use departures::judge::{Told, integrity, judge};
+use departures::judge::{Integrity, Told, Verdict, integrity, judge};
+use departures::load::Subject;
 use departures::report::{Outcome, Tried, misses, table};
+use real::clients::by_name;
+use real::{install, say};
+
+const CLIENTS: [&str; 2] = ["franz-go-1.17.0", "librdkafka-2.16.0"];
+const EVENTS: [Event; 2] = [Event::Drain, Event::Kill];
+const KAFKAS: [&str; 2] = ["3.6.2", "4.4.0"];
+/// A client left to itself stalls for 5 s; the proxy is held to far less by `make departures`.
+const EXCESS_MAX_MS: f64 = 3_000.0;
+
+fn complaints(verdict: &Verdict) -> Vec<String> {
+    let Integrity { errors, unanswered, lost, reordered, .. } = verdict.integrity;
+    let counted = [("errors", errors), ("unanswered", unanswered), ("lost", lost), ("reordered", reordered)];
+    let mut complaints: Vec<String> =
+        counted.iter().filter(|(_, count)| *count > 0).map(|(what, count)| format!("{count} {what}")).collect();
+    if verdict.excess_ms >= EXCESS_MAX_MS {
+        let (client, probe) = (verdict.client.max_ms, verdict.probe.max_ms);
+        complaints.push(format!("{client:.0} ms where the cluster itself allows {probe:.0}"));
+    }
+    complaints.extend(verdict.reasons.clone());
+    complaints
+}
+
+#[test]
+fn a_departing_broker_is_a_non_event() -> Result<()> {
+    if std::env::var("EVENKEEL_DEPARTURES").is_ok_and(|wish| wish == "representative") {
+        return representative();
+    }
+    say("departures at a real Kafka are skipped: EVENKEEL_DEPARTURES is not \"representative\"");
+    Ok(())
+}
+
+fn representative() -> Result<()> {
+    let direct = std::env::var_os("EVENKEEL_DEPARTURES_DIRECT").is_some();
+    let way = if direct { Way::Direct } else { Way::Evenkeel(env!("CARGO_BIN_EXE_evenkeel")) };
+    let named = CLIENTS.iter().map(|name| by_name(name).with_context(|| format!("{name} is not among the clients")));
+    let clients = named.collect::<Result<Vec<_>>>()?;
+    let mut failures = Vec::new();
+    for kafka in KAFKAS {
+        let mut bed = Bed::start(kafka, &install::target().join("departures-representative"))?;
+        say(&format!("Kafka {kafka} is up"));
+        for client in &clients {
+            for event in EVENTS {
+                let verdict = bed.run(Subject { client, idempotent: false }, event, way)?;
+                let name = format!("Kafka {kafka}, {}, {}, {}", client.name, event.name(), way.name());
+                let complaints = complaints(&verdict);
+                say(&format!("{name}: excess {:+.0} ms {complaints:?}", verdict.excess_ms));
+                failures.extend(complaints.iter().map(|complaint| format!("{name}: {complaint}")));
+            }
+        }
+    }
+    if failures.is_empty() { Ok(()) } else { bail!("{}", failures.join("\n")) }
+}
 
 /// Record `number` of partition 0, due at second `number` and acknowledged `latency_ms` later.
 fn ack(number: u64, latency_ms: f64) -> Ack {
@@ -62,6 +118,7 @@ fn only_the_time_around_the_event_is_judged() -> Result<()> {
     let verdict = judge(event, &told, &probe, &in_partition_0(&[1, 18, 25, 41])).context("not judged")?;
     assert_eq!((verdict.client.max_ms, verdict.probe.max_ms, verdict.excess_ms), (4_000.0, 1_000.0, 3_000.0));
     assert_eq!(verdict.client.records, 2);
+    assert_eq!(complaints(&verdict), ["4000 ms where the cluster itself allows 1000"]);
     assert!(judge(event, &told, &[], &BTreeMap::new()).is_none(), "a silent probe is no limit");
     Ok(())
 }
