@@ -66,7 +66,7 @@ pub struct Args {
     svg: Option<PathBuf>,
 
     /// What to log on standard error
-    #[arg(long, value_name = "LEVEL", default_value = "off")]
+    #[arg(long, value_name = "LEVEL", default_value = "error")]
     log: String,
 
     /// One JSON object on standard output instead of progress and a table
@@ -104,8 +104,9 @@ struct Summary {
     scenarios: Vec<Told>,
     /// Records in either log that nobody sent.
     foreign: u64,
-    /// Refusals and lost connections that the client met and overcame, direct and proxied.
-    client_failures: (u64, u64),
+    /// Refusals and lost connections that the client met, whether or not it overcame them.
+    direct_failures: u64,
+    proxied_failures: u64,
     relayed: Option<Relayed>,
 }
 
@@ -190,7 +191,8 @@ fn summarise(args: &Args, chapters: &[Chapter], direct: &Travelled, proxied: &Tr
         seed: args.seed,
         scenarios: told.collect(),
         foreign: foreign + direct_foreign,
-        client_failures: (direct.report.failures, proxied.report.failures),
+        direct_failures: direct.report.failures,
+        proxied_failures: proxied.report.failures,
         relayed,
     }
 }
@@ -206,7 +208,7 @@ fn tell(args: &Args, performance: &Performance) -> anyhow::Result<()> {
             println!("FAILED: the client was told a broker's real address: {leaked}");
         }
         if !summary.ok {
-            println!("FAILED: see lost, duplicated and reordered above");
+            println!("FAILED: through Evenkeel, something was lost, duplicated, reordered or told that should not be");
         }
     }
     let picture = picture::svg(&performance.picture());

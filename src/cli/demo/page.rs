@@ -26,7 +26,7 @@ pub fn in_words(chapters: &[Chapter]) -> String {
     if chapters.iter().any(|chapter| chapter.leaderless.is_some()) {
         let _ = write!(
             words,
-            " In the crash the cluster itself has no leader for {} s (its session timeout here; Kafka's default is 9 s): nothing between \
+            "\nIn the crash the cluster itself has no leader for {} s (its session timeout here; Kafka's default is 9 s): nothing between \
              can be faster.",
             SESSION_TIMEOUT.as_secs()
         );

@@ -36,8 +36,8 @@ impl Lines {
             Line { bar, story: happenings(chapters) }
         };
         let story = line("  {msg}", "");
-        let direct = line("  {prefix:16} {bar:32.yellow} {msg}", "direct");
-        let proxied = line("  {prefix:16} {bar:32.blue} {msg}", "through Evenkeel");
+        let direct = line("  {prefix:16} {bar:24.yellow} {msg}", "direct");
+        let proxied = line("  {prefix:16} {bar:24.blue} {msg}", "through Evenkeel");
         Lines { all, story, direct, proxied }
     }
 
@@ -52,8 +52,9 @@ impl Line {
     /// How far the load is.
     pub fn show(&self, progress: &Progress) {
         self.bar.set_position(u64::try_from(progress.elapsed.as_millis()).unwrap_or(u64::MAX));
-        let waiting = if progress.waiting < Duration::from_millis(100) { "-".to_owned() } else { time(progress.waiting) };
-        self.bar.set_message(format!("{:>7} acknowledged, longest wait now {waiting:>7}", progress.acknowledged));
+        let is_waiting = progress.waiting >= Duration::from_millis(100);
+        let waiting = if is_waiting { format!(", waiting {}", time(progress.waiting)) } else { String::new() };
+        self.bar.set_message(format!("{:>6} acknowledged{waiting}", progress.acknowledged));
     }
 
     /// What happens at this moment.
