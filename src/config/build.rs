@@ -39,6 +39,7 @@ fn build(reader: &mut Reader<'_>) -> Option<Config> {
         connect_timeout: reader.duration("upstream.connect_timeout"),
         keepalive: reader.duration("upstream.keepalive"),
         user_timeout: reader.read("timeouts.unacknowledged", user_timeout).flatten(),
+        connects_per_second_per_broker: per_second(reader),
     };
     let listeners = listeners(reader);
     let admin = reader.read("admin.listen", address::listen_or_none).flatten();
@@ -97,6 +98,10 @@ fn build(reader: &mut Reader<'_>) -> Option<Config> {
         worker_threads,
         log,
     })
+}
+
+fn per_second(reader: &mut Reader<'_>) -> u32 {
+    reader.count("limits.connects_per_second_per_broker").and_then(|count| u32::try_from(count).ok()).unwrap_or(1)
 }
 
 fn listeners(reader: &mut Reader<'_>) -> Option<(SocketAddr, Arc<str>)> {
@@ -187,6 +192,7 @@ fn discovery(reader: &mut Reader<'_>, bootstrap: Vec<Endpoint>) -> discovery::Se
         backoff_min: reader.duration("discovery.backoff_min"),
         backoff_max: reader.duration("discovery.backoff_max"),
         request_timeout: reader.duration("discovery.request_timeout"),
+        head_start: discovery::HEAD_START,
     };
     if reader.problems.are_sound(&["discovery.backoff_min", "discovery.backoff_max"]) && settings.backoff_min > settings.backoff_max {
         let at = reader.at("discovery.backoff_min");

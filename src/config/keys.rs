@@ -90,6 +90,7 @@ pub const KEYS: &[Key] = &[
     size("limits.queued_bytes", "256KiB", 4 * KIB, 64 * MIB),
     size("limits.kept_bytes_per_session", "16MiB", 64 * KIB, LARGEST_FRAME_BYTES),
     size("limits.kept_bytes", "256MiB", 64 * KIB, 64 * 1024 * MIB),
+    count("limits.connects_per_second_per_broker", Some("50"), 1, 100_000),
     count("limits.view_brokers", Some("1000"), 100, 100_000),
     count("limits.view_topics", Some("20000"), 1, 10_000_000),
     count("limits.view_partitions", Some("200000"), 1, 100_000_000),

@@ -1,22 +1,24 @@
 //! One refresh: asking brokers until one answers.
 //!
-//! Candidates are the listed brokers in random order, then the bootstrap addresses in random order. One that fails makes room for the
-//! next at once, one that stays silent after a head start; whichever answers first ends the flight, and the rest are dropped.
+//! Candidates are the listed brokers in random order, then the bootstrap addresses in random order; those that a session says do not
+//! serve come last. One that fails makes room for the next at once, one that stays silent after a head start (the kept connection, too:
+//! a frozen broker keeps its connections open); whichever answers first ends the flight, and the rest are dropped.
 //!
 //! Invariant: a candidate has `request_timeout` to tell its versions and as much again to answer; no other waits for it longer than the
 //! head start.
 //! Deliberately absent: when to refresh (`pace`).
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
 use super::exchange::ExchangeError;
-use super::requests::{AskError, Ranges, ask_metadata, ask_versions};
+use super::requests::{AskError, Ranges, ask_metadata, ask_versions, takes_ids};
+use super::wants::Topics;
 use super::{Settings, Views};
 use crate::cluster::{ApiVersionsObservation, Endpoint, MetadataObservation, NodeId, Observation, Refused};
-use crate::transport::{ConnectError, Connection, Connector, staggered};
+use crate::metrics::Metrics;
+use crate::transport::{ConnectError, Connection, Connector, staggered_by};
 
 /// Listed brokers that one flight asks, before it turns to the bootstrap addresses.
 const BROKERS_MAX: usize = 4;
@@ -66,7 +68,7 @@ impl Line {
         Observation::ApiVersions(ApiVersionsObservation { node, endpoint: self.endpoint.clone(), ranges })
     }
 
-    pub(super) async fn metadata(&mut self, topics: &[Arc<str>], limit: Duration) -> Result<MetadataObservation, AttemptError> {
+    pub(super) async fn metadata(&mut self, topics: &Topics, limit: Duration) -> Result<MetadataObservation, AttemptError> {
         let endpoint = &self.endpoint;
         let asking = timeout(limit, ask_metadata(&mut self.connection, &self.ranges, topics)).await;
         let asked = asking.map_err(|_| AttemptError::Timeout { endpoint: endpoint.clone(), after: limit })?;
@@ -79,9 +81,22 @@ impl Line {
     }
 }
 
-pub(super) async fn open(connector: &Connector, endpoint: &Endpoint, limit: Duration) -> Result<Line, AttemptError> {
+/// `metrics`: where the connection is counted.
+pub(super) async fn open(
+    connector: &Connector,
+    endpoint: &Endpoint,
+    limit: Duration,
+    metrics: Option<&Metrics>,
+) -> Result<Line, AttemptError> {
     let opening = async {
-        let mut connection = connector.connect(endpoint).await?;
+        let connected = connector.connect_ahead(endpoint).await;
+        if let Some(metrics) = metrics {
+            match &connected {
+                Ok(_) => metrics.upstream_connects.inc(),
+                Err(failure) => metrics.upstream_connect_failures.with_label_values(&[failure.reason()]).inc(),
+            }
+        }
+        let mut connection = connected?;
         let asked = ask_versions(&mut connection).await;
         let ranges = asked.map_err(|source| AttemptError::Ask { endpoint: endpoint.clone(), source })?;
         Ok(Line { connection, endpoint: endpoint.clone(), ranges, opened: Instant::now() })
@@ -103,35 +118,38 @@ pub(super) async fn fly(settings: &Settings, connector: &Connector, views: &View
         .into_iter()
         .map(|candidate| attempt(candidate, connector.clone(), views.clone(), settings.request_timeout));
     let mut failures = Vec::new();
-    let line = staggered(attempts, |failure| {
-        if let AttemptError::Connect(failure) = &failure {
-            views.metrics().upstream_connect_failures.with_label_values(&[failure.reason()]).inc();
-        }
-        failures.push(failure);
-    });
-    line.await.ok_or(failures)
+    let line = staggered_by(settings.head_start, attempts, |failure| failures.push(failure)).await;
+    line.ok_or(failures)
 }
 
 fn candidates(settings: &Settings, views: &Views, kept: Option<Line>) -> Vec<Candidate> {
     let view = views.current();
+    let suspects = views.queue().suspects();
+    let is_suspect = |endpoint: &Endpoint| suspects.contains(endpoint);
     let mut brokers: Vec<Endpoint> = view.brokers.values().map(|broker| broker.endpoint.clone()).collect();
-    let kept = kept.filter(|line| line.ends() > Instant::now() && (brokers.is_empty() || brokers.contains(&line.endpoint)));
+    let kept = kept.filter(|line| {
+        line.ends() > Instant::now() && (brokers.is_empty() || brokers.contains(&line.endpoint)) && !is_suspect(&line.endpoint)
+    });
     fastrand::shuffle(&mut brokers);
+    brokers.sort_by_key(is_suspect);
     brokers.truncate(BROKERS_MAX);
     let mut bootstrap = settings.bootstrap.clone();
     fastrand::shuffle(&mut bootstrap);
     bootstrap.retain(|endpoint| !brokers.contains(endpoint));
     bootstrap.truncate(BOOTSTRAP_MAX);
-    kept.map(Candidate::Open).into_iter().chain(brokers.into_iter().chain(bootstrap).map(Candidate::Address)).collect()
+    brokers.extend(bootstrap);
+    // A silent kept connection must not be followed by a new one to the same broker.
+    brokers.sort_by_key(|endpoint| is_suspect(endpoint) || kept.as_ref().is_some_and(|line| line.endpoint == *endpoint));
+    kept.map(Candidate::Open).into_iter().chain(brokers.into_iter().map(Candidate::Address)).collect()
 }
 
 async fn attempt(candidate: Candidate, connector: Connector, views: Views, limit: Duration) -> Result<Line, AttemptError> {
     let mut line = match candidate {
         Candidate::Open(line) => line,
-        Candidate::Address(endpoint) => open(&connector, &endpoint, limit).await?,
+        Candidate::Address(endpoint) => open(&connector, &endpoint, limit, Some(views.metrics())).await?,
     };
     // From here on a call is too late for this request, and waits for the next.
-    let asked = views.queue().ask();
+    let asked = views.queue().ask(&views.current(), takes_ids(&line.ranges));
     let metadata = line.metadata(&asked.topics, limit).await?;
     let refused = |source| AttemptError::Refused { endpoint: line.endpoint.clone(), source };
     views.confirm(metadata, |node| line.versions(node), &line.endpoint).map_err(refused)?;

@@ -12,6 +12,7 @@ mod refresher;
 mod requests;
 mod versions;
 mod views;
+mod wants;
 
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,9 @@ pub use views::Views;
 
 use crate::cluster::Endpoint;
 
+/// The default of `Settings::head_start`.
+pub const HEAD_START: Duration = Duration::from_millis(200);
+
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub bootstrap: Vec<Endpoint>,
@@ -37,4 +41,7 @@ pub struct Settings {
     pub backoff_min: Duration,
     pub backoff_max: Duration,
     pub request_timeout: Duration,
+    /// How long one broker is waited for alone: what a frozen one may cost a session that waits. On the other hand a healthy one that
+    /// answers later costs the cluster a second request.
+    pub head_start: Duration,
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::flight::{AttemptError, Line, open};
+use super::wants::Topics;
 use crate::cluster::{Broker, CommonMax, Endpoint, LearnLimits, MetadataObservation, Observation, VersionRange, View, learn};
 use crate::transport::Connector;
 use crate::wire::ApiKey;
@@ -107,8 +108,8 @@ async fn ask_all(endpoints: &[Endpoint], connector: &Connector, limit: Duration,
 }
 
 async fn ask_one(connector: &Connector, endpoint: &Endpoint, limit: Duration, metadata: bool) -> Asked {
-    let mut line = open(connector, endpoint, limit).await?;
-    let metadata = if metadata { Some(line.metadata(&[], limit).await?) } else { None };
+    let mut line = open(connector, endpoint, limit, None).await?;
+    let metadata = if metadata { Some(line.metadata(&Topics::Names(Vec::new()), limit).await?) } else { None };
     Ok((line, metadata))
 }
 

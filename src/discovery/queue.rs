@@ -1,4 +1,4 @@
-//! Who waits for a refresh, and for which topics.
+//! Who waits for a refresh, and for which topics: plain calls, and sessions' wants (`wants`), which one request serves together.
 //!
 //! Every call has a number. A request takes the numbers up to the one that is the last when it is written, and answers those alone.
 //!
@@ -8,14 +8,18 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
+
+use super::wants::{self, TOPIC_NAME_BYTES_MAX, Topics, Wants};
+use crate::cluster::{Endpoint, View, Want};
 
 /// Topics that one request asks for. What is beyond waits for another call.
 const TOPICS_MAX: usize = 2_000;
-/// Kafka allows no longer name (`Topic.MAX_NAME_LENGTH`).
-const TOPIC_NAME_BYTES_MAX: usize = 249;
+/// Until discovery runs with settings of its own.
+const MIN_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The last request that was to answer a call could not be made or was not answered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,8 +33,9 @@ pub(super) struct Queue {
     done: watch::Sender<Done>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Waiting {
+    wants: Wants,
     last_call: u64,
     /// With the number of the call that asked for it last.
     topics: BTreeMap<Arc<str>, u64>,
@@ -51,13 +56,30 @@ struct Done {
 /// What a request asks for, fixed when it is written.
 #[derive(Clone, Debug)]
 pub(super) struct Asked {
-    covers: u64,
-    pub(super) topics: Vec<Arc<str>>,
+    /// `None`: no plain call.
+    covers: Option<u64>,
+    wants: wants::Asked,
+    pub(super) topics: Topics,
+}
+
+/// When the next request is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Due {
+    pub(super) at: Option<Instant>,
+    /// A session wants something: a failure is not waited out for long.
+    pub(super) is_wanted: bool,
 }
 
 impl Default for Queue {
     fn default() -> Self {
-        Queue { waiting: Mutex::default(), changed: Notify::new(), done: watch::Sender::new(Done::default()) }
+        let waiting = Waiting {
+            wants: Wants::new(MIN_INTERVAL, fastrand::Rng::new()),
+            last_call: 0,
+            topics: BTreeMap::new(),
+            due: None,
+            late_due: None,
+        };
+        Queue { waiting: Mutex::new(waiting), changed: Notify::new(), done: watch::Sender::new(Done::default()) }
     }
 }
 
@@ -85,8 +107,66 @@ impl Queue {
         number
     }
 
-    pub(super) fn due(&self) -> Option<Instant> {
-        self.waiting().due
+    /// As `call`, for what an answer to a client made doubtful; topics that wants follow already have a pace of their own.
+    pub(super) fn call_for_doubts(&self, topics: &[Arc<str>], due: Instant) {
+        let rest: Vec<Arc<str>> = {
+            let waiting = self.waiting();
+            topics.iter().filter(|topic| !waiting.wants.follows(topic)).cloned().collect()
+        };
+        if topics.is_empty() || !rest.is_empty() {
+            self.call(&rest, due);
+        }
+    }
+
+    pub(super) fn set_min_interval(&self, min_interval: Duration) {
+        self.waiting().wants.set_min_interval(min_interval);
+    }
+
+    /// A session's wants, against the newest view. Returns what did not fit into the limits, and the answer to come: none, if the
+    /// sender is gone.
+    pub(super) fn want(self: &Arc<Queue>, wants: Vec<Want>, newest: impl FnOnce() -> Arc<View>) -> (usize, Wanted) {
+        let (done, answer) = oneshot::channel();
+        let now = Instant::now();
+        let (called, is_sooner) = {
+            let mut waiting = self.waiting();
+            let before = waiting.wants.next_due(now);
+            // Under the lock: a view that comes later is held against these wants.
+            let called = waiting.wants.call(now, wants, &newest(), done);
+            let after = waiting.wants.next_due(now);
+            (called, after.is_some_and(|after| before.is_none_or(|before| after < before)))
+        };
+        if is_sooner {
+            self.changed.notify_one();
+        }
+        (called.beyond, Wanted { queue: self.clone(), number: called.number, answer })
+    }
+
+    /// Holds what is wanted against a new view.
+    pub(super) fn observe(&self, view: &View, brokers_changed: bool) {
+        let now = Instant::now();
+        let mut waiting = self.waiting();
+        if waiting.wants.is_empty() {
+            return;
+        }
+        let before = waiting.wants.next_due(now);
+        waiting.wants.observe(now, view, brokers_changed);
+        let after = waiting.wants.next_due(now);
+        drop(waiting);
+        if after.is_some_and(|after| before.is_none_or(|before| after < before)) {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Brokers that sessions say do not serve.
+    pub(super) fn suspects(&self) -> Vec<Endpoint> {
+        self.waiting().wants.suspects()
+    }
+
+    pub(super) fn due(&self) -> Due {
+        let mut waiting = self.waiting();
+        let wanted = waiting.wants.next_due(Instant::now());
+        let at = [waiting.due, wanted].into_iter().flatten().min();
+        Due { at, is_wanted: !waiting.wants.is_empty() }
     }
 
     /// Ends when there was a call since it ended last.
@@ -95,32 +175,60 @@ impl Queue {
     }
 
     /// To be called when the first broker is about to be asked.
-    pub(super) fn begin(&self) -> Asked {
+    pub(super) fn begin(&self, view: &View) -> Asked {
         self.waiting().late_due = None;
-        self.ask()
+        self.ask(view, false)
     }
 
-    /// To be called right before a request is written.
-    pub(super) fn ask(&self) -> Asked {
+    /// To be called right before a request is written; `may_have_ids`: its broker takes topics by id.
+    pub(super) fn ask(&self, view: &View, may_have_ids: bool) -> Asked {
+        let now = Instant::now();
         let waiting = self.waiting();
-        Asked { covers: waiting.last_call, topics: waiting.topics.keys().cloned().collect() }
+        let (mut wants, mut topics) = waiting.wants.ask(now, view, may_have_ids);
+        let is_due = waiting.due.is_some_and(|due| due <= now);
+        let mut covers = None;
+        match &mut topics {
+            // What has a request for topics to itself later need not wait for it; a mere list of brokers stays what it is.
+            Topics::Names(names) if is_due || !names.is_empty() || waiting.wants.is_empty() => {
+                covers = Some(waiting.last_call);
+                for name in waiting.topics.keys() {
+                    waiting.wants.also(&mut wants, name);
+                    if !names.contains(name) {
+                        names.push(name.clone());
+                    }
+                }
+            }
+            Topics::Names(_) | Topics::Ids(_) => {}
+        }
+        Asked { covers, wants, topics }
     }
 
     pub(super) fn answered(&self, asked: &Asked) {
         {
             let mut waiting = self.waiting();
-            waiting.topics.retain(|_, call| *call > asked.covers);
-            waiting.due = if waiting.last_call == asked.covers { None } else { waiting.late_due };
+            waiting.wants.answered(&asked.wants, Instant::now());
+            if let Some(covers) = asked.covers {
+                waiting.topics.retain(|_, call| *call > covers);
+                waiting.due = if waiting.last_call == covers { None } else { waiting.late_due };
+            }
         }
-        self.done.send_modify(|done| done.answered = done.answered.max(asked.covers));
+        if let Some(covers) = asked.covers {
+            self.done.send_modify(|done| done.answered = done.answered.max(covers));
+        }
     }
 
     /// Nobody answered; `begun` is what was asked for when the first was asked. It stays in the queue; only who waits is told.
     pub(super) fn failed(&self, begun: &Asked, failure: Arc<str>) {
+        self.waiting().wants.failed(&begun.wants, Instant::now());
         self.done.send_modify(|done| {
-            done.failed = done.failed.max(begun.covers);
+            done.failed = done.failed.max(begun.covers.unwrap_or(0));
             done.failure = Some(RefreshFailed(failure));
         });
+    }
+
+    /// Nobody will be asked before `until`: who calls until then is told at once.
+    pub(super) fn refuse_until(&self, until: Instant) {
+        self.waiting().wants.refuse_until(until);
     }
 
     async fn wait(&self, number: u64) -> Result<(), RefreshFailed> {
@@ -130,6 +238,31 @@ impl Queue {
             Ok(done) => done.failure.clone().map_or(Ok(()), Err),
             // The sender lives as long as `self`.
             Err(_) => Err(RefreshFailed("discovery has ended".into())),
+        }
+    }
+}
+
+/// The answer to a session's wants. Who drops it does not wait any more.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    queue: Arc<Queue>,
+    number: Option<u64>,
+    answer: oneshot::Receiver<bool>,
+}
+
+impl Wanted {
+    pub(super) async fn answer(mut self) -> bool {
+        let answer = (&mut self.answer).await;
+        self.number = None;
+        // The sender lives as long as the queue.
+        answer.unwrap_or(false)
+    }
+}
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            self.queue.waiting().wants.withdraw(number, Instant::now());
         }
     }
 }

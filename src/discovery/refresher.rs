@@ -33,12 +33,14 @@ pub async fn run(settings: Settings, connector: Connector, views: Views, shutdow
 }
 
 async fn refresh(settings: &Settings, connector: &Connector, views: &Views) {
+    views.queue().set_min_interval(settings.min_interval);
     let mut pace = Pace::new(settings, Instant::now());
     let mut kept: Option<Line> = None;
     let mut last_logged: Option<Instant> = None;
     let mut turned_away: u32 = 0;
     loop {
-        let start = pace.next_start(views.queue().due());
+        let due = views.queue().due();
+        let start = pace.next_start(due.at, due.is_wanted);
         let line_ends = kept.as_ref().map_or(start, Line::ends);
         tokio::select! {
             biased;
@@ -50,7 +52,12 @@ async fn refresh(settings: &Settings, connector: &Connector, views: &Views) {
             () = views.queue().changed() => continue,
         }
         let begun = Instant::now();
-        let asked = views.queue().begin();
+        let due = views.queue().due();
+        if pace.next_start(due.at, due.is_wanted) > begun {
+            // What was to be asked for is not wanted any more.
+            continue;
+        }
+        let asked = views.queue().begin(&views.current());
         match fly(settings, connector, views, kept.take()).await {
             Ok(line) => {
                 views.metrics().view_refreshes.with_label_values(&["ok"]).inc();
@@ -65,7 +72,7 @@ async fn refresh(settings: &Settings, connector: &Connector, views: &Views) {
                 views.metrics().view_refreshes.with_label_values(&["failed"]).inc();
                 pace.failed(Instant::now());
                 if turned_away >= TURNED_AWAY_MAX {
-                    pace.turned_away(Instant::now());
+                    views.queue().refuse_until(pace.turned_away(Instant::now()));
                 }
                 if last_logged.is_none_or(|before| before.elapsed() >= LOG_INTERVAL) {
                     last_logged = Some(Instant::now());

@@ -10,6 +10,7 @@ use kafka_protocol::messages::{ApiVersionsRequest, MetadataRequest, RequestHeade
 use kafka_protocol::protocol::{Encodable, StrBytes};
 
 use super::exchange::{Exchange, ExchangeError};
+use super::wants::Topics;
 use crate::cluster::{
     Broker, Endpoint, MetadataObservation, NodeId, PartitionObservation, Source, TopicId, TopicObservation, VersionRange,
 };
@@ -23,6 +24,8 @@ const METADATA_MAX: i16 = 12;
 const METADATA_MIN: i16 = 1;
 /// Below, a request for a topic may create it.
 const METADATA_WITHOUT_CREATION: i16 = 4;
+/// Versions 10 and 11 have ids in the request's format, and brokers refuse them (KAFKA-10774: `InvalidRequestException`).
+const METADATA_BY_ID: i16 = 12;
 /// Says who we are (KIP-511). Brokers before 2.4 answer with UNSUPPORTED_VERSION, and then 0 is asked for.
 const API_VERSIONS: i16 = 3;
 
@@ -73,14 +76,14 @@ async fn versions_once(connection: &mut impl Exchange, version: i16) -> Result<A
     ApiVersionsResponse::parse(&frame, version).map_err(|source| AskError::Malformed { api, version, source })
 }
 
-/// Asks for the brokers, and for the leaders of `topics`; none: the brokers alone.
+/// Asks for the brokers, and for the leaders of `topics`.
 pub(super) async fn ask_metadata(
     connection: &mut impl Exchange,
     ranges: &Ranges,
-    topics: &[Arc<str>],
+    topics: &Topics,
 ) -> Result<MetadataObservation, AskError> {
     let api = ApiKey::METADATA;
-    let served = ranges.iter().find(|(key, _)| *key == api).map(|(_, range)| *range).ok_or(AskError::TooOld)?;
+    let served = metadata_range(ranges).ok_or(AskError::TooOld)?;
     let version = served.max.min(METADATA_MAX);
     if version < METADATA_MIN.max(served.min) {
         return Err(AskError::TooOld);
@@ -88,13 +91,30 @@ pub(super) async fn ask_metadata(
     let mut body = MetadataRequest::default();
     if version >= METADATA_WITHOUT_CREATION {
         body.allow_auto_topic_creation = false;
-        body.topics = Some(topics.iter().map(named).collect());
+        body.topics = Some(match topics {
+            Topics::Names(names) => names.iter().map(named).collect(),
+            Topics::Ids(ids) if version >= METADATA_BY_ID => ids.iter().map(identified).collect(),
+            Topics::Ids(_) => Vec::new(),
+        });
     } else {
         body.topics = Some(Vec::new());
     }
     let frame = connection.exchange(encode(api, version, &body)?, CORRELATION_ID).await?;
     let response = MetadataResponse::parse(&frame, version).map_err(|source| AskError::Malformed { api, version, source })?;
     observation(version, &response)
+}
+
+fn metadata_range(ranges: &Ranges) -> Option<VersionRange> {
+    ranges.iter().find(|(key, _)| *key == ApiKey::METADATA).map(|(_, range)| *range)
+}
+
+/// Whether topics can be asked for by id.
+pub(super) fn takes_ids(ranges: &Ranges) -> bool {
+    metadata_range(ranges).is_some_and(|range| range.max >= METADATA_BY_ID)
+}
+
+fn identified(topic: &TopicId) -> MetadataRequestTopic {
+    MetadataRequestTopic::default().with_name(None).with_topic_id(uuid::Uuid::from_bytes(topic.0))
 }
 
 fn named(topic: &Arc<str>) -> MetadataRequestTopic {

@@ -40,8 +40,9 @@ pub(super) async fn ask_new_brokers(settings: &Settings, connector: &Connector, 
             if !waits && !asked.contains_key(&broker.id) && asking.len() < AT_ONCE {
                 asked.insert(broker.id, broker.endpoint.clone());
                 let (broker, connector, limit) = (broker.clone(), connector.clone(), settings.request_timeout);
+                let metrics = views.metrics().clone();
                 asking.spawn(async move {
-                    let opened = open(&connector, &broker.endpoint, limit).await;
+                    let opened = open(&connector, &broker.endpoint, limit, Some(&metrics)).await;
                     (broker, opened)
                 });
             }

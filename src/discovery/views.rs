@@ -11,9 +11,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::queue::{Queue, Refresher};
-use crate::cluster::{
-    Broker, Endpoint, LearnLimits, MetadataObservation, NodeId, Observation, Refused, TopicRef, View, Want, WantedTopic, learn,
-};
+use crate::cluster::{Broker, Endpoint, LearnLimits, MetadataObservation, NodeId, Observation, Refused, View, Want, learn};
 use crate::metrics::Metrics;
 
 /// Between two refreshes that only suspicions ask for: they come with every answer of a broker that lags.
@@ -107,23 +105,11 @@ impl Views {
 
     /// Asks for a view that meets `wants`; see `driver::Cluster::refresh`.
     pub fn refresh(&self, wants: Vec<Want>) -> impl Future<Output = bool> + Send + use<> {
-        let view = self.current();
-        let is_met = wants.iter().all(|want| want.is_met(&view));
-        let topics: Vec<Arc<str>> = wants
-            .iter()
-            .filter_map(|want| match want {
-                Want::Partition { topic: WantedTopic::Name(name), .. } => Some(name.clone()),
-                Want::Partition { topic: WantedTopic::Id(id), .. } => view.topic(TopicRef::Id(*id))?.name.clone(),
-                Want::Broker { .. } => None,
-            })
-            .collect();
-        let refreshing = (!is_met).then(|| self.refresher().refresh(&topics));
-        async move {
-            match refreshing {
-                Some(refreshing) => refreshing.await.is_ok(),
-                None => true,
-            }
+        let (beyond, wanted) = self.inner.queue.want(wants, || self.current());
+        if beyond > 0 {
+            self.inner.metrics.limit_hits.with_label_values(&["wants"]).inc_by(beyond as u64);
         }
+        wanted.answer()
     }
 
     pub fn refresher(&self) -> Refresher {
@@ -211,7 +197,9 @@ impl Views {
             inner.metrics.view_brokers.set(i64::try_from(next.brokers.len()).unwrap_or(i64::MAX));
             let generation = next.generation;
             let is_felt = before.generation == 0 || before.brokers != next.brokers;
-            inner.current.store(Arc::new(next));
+            let next = Arc::new(next);
+            inner.current.store(next.clone());
+            inner.queue.observe(&next, before.brokers != next.brokers);
             inner.changes.send_replace(generation);
             // Topics and coordinators change with every client that asks: nobody waits for them.
             if is_felt {
@@ -230,7 +218,7 @@ impl Views {
         }
         if let Some(suspicion) = learned.suspicion {
             tracing::debug!(reason = ?suspicion.reason, "the view may be behind the cluster");
-            inner.queue.call(&suspicion.topics, learning.suspect(now));
+            inner.queue.call_for_doubts(&suspicion.topics, learning.suspect(now));
         }
         match learned.refused {
             None => Ok(()),
@@ -318,13 +306,13 @@ mod tests {
         let views = Views::new(LearnLimits::default(), Metrics::new());
         let start = Instant::now();
         views.suspect();
-        assert_eq!(views.queue().due(), Some(start));
-        let asked = views.queue().begin();
+        assert_eq!(views.queue().due().at, Some(start));
+        let asked = views.queue().begin(&views.current());
         for _ in 0..1000 {
             views.suspect();
         }
         // They came while the first was under way: what is left is due later, not at once.
         views.queue().answered(&asked);
-        assert_eq!(views.queue().due(), Some(start + SUSPICION_INTERVAL));
+        assert_eq!(views.queue().due().at, Some(start + SUSPICION_INTERVAL));
     }
 }

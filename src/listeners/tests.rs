@@ -63,7 +63,12 @@ fn serving(plan: &Plan) -> Serving {
     let metrics = Metrics::new();
     let bound = bind(plan, &metrics).unwrap();
     let (sender, accepted) = mpsc::unbounded_channel();
-    let transport = transport::Settings { connect_timeout: PATIENCE, keepalive: PATIENCE, user_timeout: Some(PATIENCE) };
+    let transport = transport::Settings {
+        connect_timeout: PATIENCE,
+        keepalive: PATIENCE,
+        user_timeout: Some(PATIENCE),
+        connects_per_second_per_broker: 50,
+    };
     let shutdown = CancellationToken::new();
     let (ports, bootstrap) = (bound.ports().clone(), bound.bootstrap());
     let task = tokio::spawn(serve(bound, Arc::new(Channel(sender)), transport, metrics.clone(), shutdown.clone()));

@@ -38,7 +38,7 @@ pub struct Metrics {
 
     // Upstream.
     pub upstream_connects: IntCounter,
-    /// By `reason` (refused, timeout, unreachable, resolve, other).
+    /// By `reason` (refused, timeout, budget, unreachable, resolve, other).
     pub upstream_connect_failures: IntCounterVec,
     pub upstream_connections_open: IntGauge,
 
@@ -104,7 +104,8 @@ impl Metrics {
             upstream_connects: made.counter("upstream_connects_total", "Connections made to brokers."),
             upstream_connect_failures: made.counters(
                 "upstream_connect_failures_total",
-                "Connections to brokers that could not be made, by reason (refused, timeout, unreachable, resolve, other).",
+                "Connections to brokers that could not be made, by reason (refused, timeout, budget: no turn within \
+                 limits.connects_per_second_per_broker, unreachable, resolve, other).",
                 "reason",
             ),
             upstream_connections_open: made.gauge("upstream_connections_open", "Connections to brokers open now."),

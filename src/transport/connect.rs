@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Connection, Settings, prepare, staggered};
+use super::{ConnectBudget, Connection, Settings, prepare, staggered};
 use crate::cluster::Endpoint;
 
 /// Of the addresses that a name has.
@@ -24,6 +24,8 @@ pub enum ConnectError {
     Refused { endpoint: Endpoint, source: io::Error },
     #[error("{endpoint}: no connection within {after:?}")]
     Timeout { endpoint: Endpoint, after: Duration },
+    #[error("{endpoint}: too many connects to it at once; no turn within {after:?}")]
+    Budget { endpoint: Endpoint, after: Duration },
     #[error("{endpoint}: unreachable: {source}")]
     Unreachable { endpoint: Endpoint, source: io::Error },
     #[error("{endpoint}: {source}")]
@@ -37,6 +39,7 @@ impl ConnectError {
             ConnectError::Resolve { .. } => "resolve",
             ConnectError::Refused { .. } => "refused",
             ConnectError::Timeout { .. } => "timeout",
+            ConnectError::Budget { .. } => "budget",
             ConnectError::Unreachable { .. } => "unreachable",
             ConnectError::Other { .. } => "other",
         }
@@ -47,6 +50,7 @@ impl ConnectError {
             ConnectError::Resolve { endpoint, .. }
             | ConnectError::Refused { endpoint, .. }
             | ConnectError::Timeout { endpoint, .. }
+            | ConnectError::Budget { endpoint, .. }
             | ConnectError::Unreachable { endpoint, .. }
             | ConnectError::Other { endpoint, .. } => endpoint,
         }
@@ -65,24 +69,46 @@ impl ConnectError {
     }
 }
 
-/// Makes connections to brokers. Cloning shares the settings.
+/// Makes connections to brokers. Cloning shares the settings and the budget.
 #[derive(Clone, Debug)]
 pub struct Connector {
     settings: Arc<Settings>,
+    budget: Arc<ConnectBudget>,
 }
 
 impl Connector {
     pub fn new(settings: Settings) -> Connector {
-        Connector { settings: Arc::new(settings) }
+        let budget = Arc::new(ConnectBudget::new(settings.connects_per_second_per_broker));
+        Connector { settings: Arc::new(settings), budget }
     }
 
-    /// Resolves the endpoint's name and connects to the first of its addresses that answers.
+    pub fn budget(&self) -> &ConnectBudget {
+        &self.budget
+    }
+
+    /// Resolves the endpoint's name and connects to the first of its addresses that answers, when it is its turn.
+    ///
+    /// # Errors
+    /// Of the last address that failed; `Timeout` or `Budget` after `connect_timeout`.
+    pub async fn connect(&self, endpoint: &Endpoint) -> Result<Connection, ConnectError> {
+        let after = self.settings.connect_timeout;
+        let deadline = Instant::now() + after;
+        let turn = timeout_at(deadline, self.budget.ordered(endpoint)).await;
+        turn.map_err(|_| ConnectError::Budget { endpoint: endpoint.clone(), after })?;
+        self.connect_until(endpoint, deadline).await
+    }
+
+    /// As `connect`, without waiting for a turn: for the few connections that all others wait for.
     ///
     /// # Errors
     /// Of the last address that failed; `Timeout` after `connect_timeout`.
-    pub async fn connect(&self, endpoint: &Endpoint) -> Result<Connection, ConnectError> {
+    pub async fn connect_ahead(&self, endpoint: &Endpoint) -> Result<Connection, ConnectError> {
+        self.budget.ahead(endpoint);
+        self.connect_until(endpoint, Instant::now() + self.settings.connect_timeout).await
+    }
+
+    async fn connect_until(&self, endpoint: &Endpoint, deadline: Instant) -> Result<Connection, ConnectError> {
         let settings = &*self.settings;
-        let deadline = Instant::now() + settings.connect_timeout;
         let late = || ConnectError::Timeout { endpoint: endpoint.clone(), after: settings.connect_timeout };
         let addresses = timeout_at(deadline, resolve(endpoint)).await.map_err(|_| late())?;
         let addresses = addresses.map_err(|source| ConnectError::Resolve { endpoint: endpoint.clone(), source })?;
@@ -124,7 +150,12 @@ mod tests {
     use super::*;
 
     fn connector(connect_timeout: Duration) -> Connector {
-        Connector::new(Settings { connect_timeout, keepalive: Duration::from_secs(60), user_timeout: Some(Duration::from_secs(30)) })
+        Connector::new(Settings {
+            connect_timeout,
+            keepalive: Duration::from_secs(60),
+            user_timeout: Some(Duration::from_secs(30)),
+            connects_per_second_per_broker: 50,
+        })
     }
 
     fn endpoint(host: &str, port: u16) -> Endpoint {
@@ -154,6 +185,22 @@ mod tests {
         assert!(refused.to_string().starts_with(&format!("127.0.0.1:{closed}: connection refused")), "{refused}");
         let unresolved = connector.connect(&endpoint("no-such-broker.invalid", 9092)).await.unwrap_err();
         assert_eq!(unresolved.reason(), "resolve");
+    }
+
+    #[tokio::test]
+    async fn over_the_budget_a_connect_waits_for_its_turn_and_no_longer_than_it_may() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let broker = endpoint("127.0.0.1", listener.local_addr().unwrap().port());
+        let connector = Connector::new(Settings { connects_per_second_per_broker: 2, ..*connector(Duration::from_millis(300)).settings });
+        let mut held = Vec::new();
+        for _ in 0..2 {
+            held.push(connector.connect(&broker).await.unwrap());
+        }
+        let refused = connector.connect(&broker).await.unwrap_err();
+        assert_eq!(refused.reason(), "budget");
+        assert!(refused.to_string().contains("too many connects"), "{refused}");
+        held.push(connector.connect_ahead(&broker).await.unwrap());
+        assert_eq!(connector.budget().delayed(), 1);
     }
 
     #[tokio::test]

@@ -14,7 +14,17 @@ use tokio::time::timeout;
 pub(super) const HEAD_START: Duration = Duration::from_millis(300);
 
 /// The first success; `None` if every attempt failed. `failed` hears of each failure as it comes.
-pub async fn staggered<T, E, F>(attempts: impl IntoIterator<Item = F>, mut failed: impl FnMut(E)) -> Option<T>
+pub async fn staggered<T, E, F>(attempts: impl IntoIterator<Item = F>, failed: impl FnMut(E)) -> Option<T>
+where
+    T: Send + 'static,
+    E: Send + 'static,
+    F: Future<Output = Result<T, E>> + Send + 'static,
+{
+    staggered_by(HEAD_START, attempts, failed).await
+}
+
+/// As [`staggered`], with a head start of the caller's choice.
+pub async fn staggered_by<T, E, F>(head_start: Duration, attempts: impl IntoIterator<Item = F>, mut failed: impl FnMut(E)) -> Option<T>
 where
     T: Send + 'static,
     E: Send + 'static,
@@ -31,7 +41,7 @@ where
         let ended = if waiting.peek().is_none() {
             under_way.join_next().await
         } else {
-            timeout(HEAD_START, under_way.join_next()).await.unwrap_or(None)
+            timeout(head_start, under_way.join_next()).await.unwrap_or(None)
         };
         match ended {
             Some(Ok(Ok(success))) => return Some(success),

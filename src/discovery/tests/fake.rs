@@ -1,6 +1,6 @@
 //! A few brokers that answer ApiVersions and Metadata as they are told to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -30,6 +30,10 @@ pub(super) struct Script {
     pub(super) old: bool,
     /// Reads and never answers.
     pub(super) silent: bool,
+    /// These alone are silent: their connections stay open, and new ones are accepted.
+    pub(super) frozen: BTreeSet<i32>,
+    /// Who answered, or would have, in the order of the requests.
+    pub(super) asked_nodes: Vec<i32>,
     pub(super) delay: Duration,
     /// Of each Metadata request: the version, and the topics; `None`: all of them.
     pub(super) metadata_requests: Vec<(i16, Option<Vec<String>>)>,
@@ -101,7 +105,11 @@ impl Fake {
             stream.read_exact(&mut request).await.ok()?;
             let delay = self.script().delay;
             tokio::time::sleep(delay).await;
-            if self.script().silent {
+            let is_frozen = {
+                let script = self.script();
+                script.silent || script.frozen.contains(&node)
+            };
+            if is_frozen {
                 std::future::pending::<()>().await;
             }
             let response = self.answer(node, Bytes::from(request));
@@ -126,6 +134,7 @@ impl Fake {
                 let asked = MetadataRequest::decode(&mut request, version).unwrap();
                 assert!(version < 4 || !asked.allow_auto_topic_creation, "a request of ours may create a topic");
                 response_header.encode(&mut body, Key::Metadata.response_header_version(version)).unwrap();
+                self.script().asked_nodes.push(node);
                 self.metadata(version, asked).encode(&mut body, version).unwrap();
             }
             other => panic!("{other:?} was asked for"),

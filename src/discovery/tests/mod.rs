@@ -2,6 +2,7 @@
 
 mod fake;
 mod simulated;
+mod wanted;
 
 use std::net::TcpListener as StdListener;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::cluster::{
     Broker, CommonMax, LearnLimits, MetadataObservation, Observation, PartitionObservation, Source, TopicId, TopicObservation, TopicRef,
+    View,
 };
 use crate::metrics::Metrics;
 use crate::transport::{self, Connector};
@@ -24,7 +26,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const MS: Duration = Duration::from_millis(1);
 
 fn connector() -> Connector {
-    Connector::new(transport::Settings { connect_timeout: 2_000 * MS, keepalive: 60_000 * MS, user_timeout: None })
+    Connector::new(transport::Settings {
+        connect_timeout: 2_000 * MS,
+        keepalive: 60_000 * MS,
+        user_timeout: None,
+        connects_per_second_per_broker: 50,
+    })
 }
 
 fn settings(bootstrap: &[&Endpoint]) -> Settings {
@@ -35,6 +42,7 @@ fn settings(bootstrap: &[&Endpoint]) -> Settings {
         backoff_min: 5 * MS,
         backoff_max: 50 * MS,
         request_timeout: 2_000 * MS,
+        head_start: 200 * MS,
     }
 }
 
@@ -148,7 +156,7 @@ async fn a_refresh_brings_the_leaders_of_its_topics() {
 async fn many_callers_share_one_request_and_a_late_one_has_its_own() {
     let fake = Fake::new();
     let one = fake.start(1).await;
-    let running = running(settings(&[&one.endpoint]));
+    let running = running(Settings { head_start: PATIENCE, ..settings(&[&one.endpoint]) });
     running.until("all versions", all_told).await;
     let before = fake.asked();
     fake.script().delay = 100 * MS;
@@ -368,19 +376,20 @@ async fn a_probe_reports_brokers_versions_and_what_failed() {
 #[tokio::test]
 async fn a_waiter_is_not_answered_by_a_request_from_before_its_call() {
     let queue = Arc::new(queue::Queue::default());
+    let view = View::default();
     let refresher = Refresher { queue: queue.clone() };
     let early = refresher.refresh(&["t".into()]);
-    let asked = queue.ask();
+    let asked = queue.ask(&view, false);
     let mut late = Box::pin(refresher.refresh(&["t".into(), "u".into()]));
     queue.answered(&asked);
     early.await.unwrap();
     assert!(timeout(20 * MS, late.as_mut()).await.is_err());
-    let again = queue.ask();
-    assert_eq!(again.topics, [Arc::from("t"), Arc::from("u")], "what was asked for again is asked again");
+    let again = queue.ask(&view, false);
+    assert_eq!(again.topics, wants::Topics::Names(vec!["t".into(), "u".into()]), "what was asked for again is asked again");
     queue.failed(&asked, "an older failure".into());
     assert!(timeout(20 * MS, late.as_mut()).await.is_err());
     queue.answered(&again);
     late.await.unwrap();
-    assert_eq!(queue.due(), None);
-    assert!(queue.ask().topics.is_empty());
+    assert_eq!(queue.due().at, None);
+    assert_eq!(queue.ask(&view, false).topics, wants::Topics::Names(Vec::new()));
 }

@@ -13,7 +13,7 @@ use crate::sim::profile::Profile;
 use crate::sim::tcp::SimCluster;
 use crate::wire::ApiKey;
 
-async fn simulated(profile: Profile) -> (SimCluster, Running) {
+pub(super) async fn simulated(profile: Profile) -> (SimCluster, Running) {
     let sim = SimCluster::start(Options { brokers: 3, first_broker_id: 1, profile, ..Options::default() }).await.unwrap();
     sim.control(|cluster| cluster.create_topic("t", 3));
     let bootstrap: Vec<Endpoint> =

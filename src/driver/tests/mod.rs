@@ -125,6 +125,7 @@ impl Rig {
                 connect_timeout: Duration::from_secs(5),
                 keepalive: Duration::from_secs(60),
                 user_timeout: None,
+                connects_per_second_per_broker: 50,
             }),
             cluster: cluster.clone(),
             addresses: Arc::new(Ports),

@@ -1,0 +1,383 @@
+//! What sessions want a fresh view for: the open evidence that the view is behind, and who waits for it.
+//!
+//! Evidence is kept once, whoever and however many repeat it; how often the cluster is asked follows from the evidence alone
+//! (`pacing`), never from the number of calls. A waiter is woken once: when the view meets everything that it wants, or when requests
+//! that were written after its call have been answered for all its topics and for the list of brokers.
+//!
+//! Invariant: evidence is unmet, and wanted by somebody or `LINGERS` old at most (longer only while no request can be made).
+//! Deliberately absent: tasks, sleeping, and the connection that asks.
+
+mod pacing;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+pub(super) use pacing::{Asked, Topics};
+
+use crate::cluster::{self, Endpoint, NodeId, TopicId, TopicRef, View, Want, WantedTopic};
+use pacing::Series;
+
+/// What nobody has waited for during so long is forgotten: longer than any session pauses between two calls.
+const LINGERS: Duration = Duration::from_secs(2);
+/// Pieces of evidence. What is beyond is not followed up by itself: its caller is answered by the next list of brokers.
+const EVIDENCE_MAX: usize = 50_000;
+/// Pieces of evidence times their waiters; the same beyond.
+const LINKS_MAX: usize = 500_000;
+/// Kafka allows no longer name (`Topic.MAX_NAME_LENGTH`).
+pub(super) const TOPIC_NAME_BYTES_MAX: usize = 249;
+
+#[derive(Debug)]
+pub(super) struct Wants {
+    rng: fastrand::Rng,
+    min_interval: Duration,
+    last_call: u64,
+    waiters: BTreeMap<u64, Waiter>,
+    /// By the name, where the view knew it.
+    topics: HashMap<WantedTopic, Topic>,
+    listings: HashMap<Listing, (Series, Evidence)>,
+    /// Who waits for the list of brokers, and for how many of its broker wants.
+    listing_waiters: BTreeMap<u64, u32>,
+    evidence_count: usize,
+    links_count: usize,
+    /// No request that repeats another goes out before.
+    repeats_from: Instant,
+    /// Nobody will be asked before; callers are not kept waiting for it.
+    refused_until: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    wants: Vec<Want>,
+    /// Topics, and the list of brokers, that it still waits for.
+    open: usize,
+    done: oneshot::Sender<bool>,
+}
+
+/// Who calls for one piece of evidence.
+#[derive(Debug)]
+struct Evidence {
+    waiters: HashSet<u64>,
+    wanted_at: Instant,
+}
+
+#[derive(Debug)]
+struct Topic {
+    /// By the leader that does not serve: one departure is one series, however many partitions show it.
+    series: HashMap<Option<NodeId>, Series>,
+    evidence: HashMap<Want, Evidence>,
+    /// Who waits for an answer about the topic, and for how many of its wants.
+    waiters: BTreeMap<u64, u32>,
+    /// As the evidence was last held against.
+    seen: Option<Arc<cluster::Topic>>,
+}
+
+/// What only the list of brokers answers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Listing {
+    Broker(NodeId, Endpoint),
+    /// All that is beyond the limits.
+    Beyond,
+}
+
+/// What came of a call.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Called {
+    /// `None`: it has been answered.
+    pub(super) number: Option<u64>,
+    /// Wants that did not fit into the limits.
+    pub(super) beyond: usize,
+}
+
+impl Evidence {
+    fn new(now: Instant) -> Evidence {
+        Evidence { waiters: HashSet::new(), wanted_at: now }
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        self.waiters.is_empty() && now.duration_since(self.wanted_at) >= LINGERS
+    }
+}
+
+impl Wants {
+    pub(super) fn new(min_interval: Duration, rng: fastrand::Rng) -> Wants {
+        Wants {
+            rng,
+            min_interval,
+            last_call: 0,
+            waiters: BTreeMap::new(),
+            topics: HashMap::new(),
+            listings: HashMap::new(),
+            listing_waiters: BTreeMap::new(),
+            evidence_count: 0,
+            links_count: 0,
+            repeats_from: Instant::now(),
+            refused_until: None,
+        }
+    }
+
+    pub(super) fn set_min_interval(&mut self, min_interval: Duration) {
+        self.min_interval = min_interval;
+    }
+
+    /// Whether anything is wanted that the view does not meet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.topics.is_empty() && self.listings.is_empty()
+    }
+
+    /// Addresses of brokers that do not serve, as sessions say: the last ones to ask.
+    pub(super) fn suspects(&self) -> Vec<Endpoint> {
+        let of = |listing: &Listing| match listing {
+            Listing::Broker(_, endpoint) => Some(endpoint.clone()),
+            Listing::Beyond => None,
+        };
+        self.listings.keys().filter_map(of).collect()
+    }
+
+    /// Whether the topic's leaders are asked for already, at the pace that its evidence has.
+    pub(super) fn follows(&self, name: &Arc<str>) -> bool {
+        self.topics.contains_key(&WantedTopic::Name(name.clone()))
+    }
+
+    /// `done` hears how it went; at once, if there is nothing to wait for.
+    pub(super) fn call(&mut self, now: Instant, mut wants: Vec<Want>, view: &View, done: oneshot::Sender<bool>) -> Called {
+        for want in &mut wants {
+            name_topic(want, view);
+        }
+        wants.retain(|want| !want.is_met(view));
+        let is_refused = self.refused_until.is_some_and(|until| until > now);
+        if wants.is_empty() || is_refused {
+            // Who does not listen any more has withdrawn.
+            let _ = done.send(wants.is_empty());
+            return Called::default();
+        }
+        self.last_call += 1;
+        let number = self.last_call;
+        let (mut open, mut beyond) = (HashSet::new(), 0);
+        for want in &wants {
+            let is_beyond = !self.register(number, now, want, view);
+            beyond += usize::from(is_beyond);
+            open.insert(match want {
+                Want::Partition { topic, .. } if !is_beyond => Some(topic.clone()),
+                _ => None,
+            });
+        }
+        self.waiters.insert(number, Waiter { wants, open: open.len(), done });
+        Called { number: Some(number), beyond }
+    }
+
+    /// `false`: it did not fit, and waits for the list of brokers.
+    fn register(&mut self, number: u64, now: Instant, want: &Want, view: &View) -> bool {
+        let is_full = self.evidence_count >= EVIDENCE_MAX || self.links_count >= LINKS_MAX;
+        let (evidence, waiters) = match want {
+            Want::Partition { topic, leader, .. } if !is_full && can_be_asked(topic) => {
+                let known = self.topics.entry(topic.clone()).or_insert_with(|| Topic {
+                    series: HashMap::new(),
+                    evidence: HashMap::new(),
+                    waiters: BTreeMap::new(),
+                    seen: view.topic(topic.as_ref()).cloned(),
+                });
+                let series = known.series.entry(*leader).or_insert_with(|| Series::new(number, now));
+                let evidence = known.evidence.entry(want.clone()).or_insert_with(|| {
+                    self.evidence_count += 1;
+                    series.open += 1;
+                    series.another(now);
+                    Evidence::new(now)
+                });
+                (evidence, &mut known.waiters)
+            }
+            _ => {
+                let listing = match want {
+                    Want::Broker { node, endpoint } if !is_full => Listing::Broker(*node, endpoint.clone()),
+                    _ => Listing::Beyond,
+                };
+                let (_, evidence) = self.listings.entry(listing).or_insert_with(|| {
+                    self.evidence_count += 1;
+                    (Series::new(number, now), Evidence::new(now))
+                });
+                (evidence, &mut self.listing_waiters)
+            }
+        };
+        if evidence.waiters.insert(number) {
+            self.links_count += 1;
+            *waiters.entry(number).or_default() += 1;
+        }
+        !is_full && !matches!(want, Want::Partition { topic, .. } if !can_be_asked(topic))
+    }
+
+    /// Its future has been dropped.
+    pub(super) fn withdraw(&mut self, number: u64, now: Instant) {
+        drop(self.take(number, now));
+    }
+
+    fn finish(&mut self, numbers: Vec<u64>, now: Instant, is_answered: bool) {
+        for number in numbers {
+            if let Some(waiter) = self.take(number, now) {
+                let _ = waiter.done.send(is_answered);
+            }
+        }
+    }
+
+    fn take(&mut self, number: u64, now: Instant) -> Option<Waiter> {
+        let waiter = self.waiters.remove(&number)?;
+        let mut leave = |evidence: &mut Evidence| {
+            if evidence.waiters.remove(&number) {
+                self.links_count -= 1;
+                evidence.wanted_at = now;
+            }
+        };
+        for want in &waiter.wants {
+            match want {
+                Want::Partition { topic, .. } => {
+                    if let Some(topic) = self.topics.get_mut(topic) {
+                        topic.waiters.remove(&number);
+                        topic.evidence.get_mut(want).map(&mut leave);
+                    }
+                }
+                Want::Broker { node, endpoint } => {
+                    let listing = Listing::Broker(*node, endpoint.clone());
+                    if let Some((_, evidence)) = self.listings.get_mut(&listing) {
+                        leave(evidence);
+                    }
+                }
+            }
+        }
+        self.listing_waiters.remove(&number);
+        if let Some((_, evidence)) = self.listings.get_mut(&Listing::Beyond) {
+            leave(evidence);
+        }
+        Some(waiter)
+    }
+
+    /// Holds the evidence against a new view, whoever taught it.
+    pub(super) fn observe(&mut self, now: Instant, view: &View, brokers_changed: bool) {
+        if self.is_empty() {
+            return;
+        }
+        let mut closed = Vec::new();
+        let mut unlisted = Vec::new();
+        if brokers_changed {
+            let listing_waiters = &mut self.listing_waiters;
+            self.listings.retain(|listing, (_, evidence)| {
+                let Listing::Broker(node, endpoint) = listing else { return true };
+                let is_met = Want::Broker { node: *node, endpoint: endpoint.clone() }.is_met(view);
+                if is_met {
+                    if view.broker(*node).is_none() {
+                        unlisted.push(*node);
+                    }
+                    self.evidence_count -= 1;
+                    self.links_count -= evidence.waiters.len();
+                    closed.extend(evidence.waiters.iter().filter(|number| is_last(listing_waiters, **number)));
+                }
+                !is_met
+            });
+        }
+        let min_interval = self.min_interval;
+        self.topics.retain(|key, topic| {
+            let seen = view.topic(key.as_ref());
+            if brokers_changed || seen.map(Arc::as_ptr) != topic.seen.as_ref().map(Arc::as_ptr) {
+                topic.seen = seen.cloned();
+                let met: Vec<Want> = topic.evidence.keys().filter(|want| want.is_met(view)).cloned().collect();
+                for want in met {
+                    let Some(evidence) = topic.evidence.remove(&want) else { continue };
+                    self.evidence_count -= 1;
+                    self.links_count -= evidence.waiters.len();
+                    closed.extend(evidence.waiters.iter().filter(|number| is_last(&mut topic.waiters, **number)));
+                    close_series(topic, &want);
+                    if let Want::Partition { leader, .. } = &want
+                        && let Some(series) = topic.series.get_mut(leader)
+                    {
+                        series.progress(now, min_interval);
+                    }
+                }
+            }
+            for node in &unlisted {
+                if let Some(series) = topic.series.get_mut(&Some(*node)) {
+                    series.restart(now);
+                }
+            }
+            !topic.evidence.is_empty() || !topic.waiters.is_empty()
+        });
+        self.close(closed, now);
+    }
+
+    /// One topic, or the list, of each of these is done with.
+    fn close(&mut self, closed: Vec<u64>, now: Instant) {
+        let mut finished = Vec::new();
+        for number in closed {
+            if let Some(waiter) = self.waiters.get_mut(&number) {
+                waiter.open = waiter.open.saturating_sub(1);
+                if waiter.open == 0 {
+                    finished.push(number);
+                }
+            }
+        }
+        self.finish(finished, now, true);
+    }
+
+    /// Forgets what nobody wants any more.
+    fn expire(&mut self, now: Instant) {
+        self.topics.retain(|_, topic| {
+            let over: Vec<Want> =
+                topic.evidence.iter().filter(|(_, evidence)| evidence.is_over(now)).map(|(want, _)| want.clone()).collect();
+            for want in over {
+                topic.evidence.remove(&want);
+                self.evidence_count -= 1;
+                close_series(topic, &want);
+            }
+            !topic.evidence.is_empty() || !topic.waiters.is_empty()
+        });
+        self.listings.retain(|_, (_, evidence)| {
+            let is_over = evidence.is_over(now);
+            self.evidence_count -= usize::from(is_over);
+            !is_over
+        });
+    }
+}
+
+/// One want less of this waiter; whether it was the last one.
+fn is_last(waiters: &mut BTreeMap<u64, u32>, number: u64) -> bool {
+    let Some(left) = waiters.get_mut(&number) else { return false };
+    *left -= 1;
+    let is_last = *left == 0;
+    if is_last {
+        waiters.remove(&number);
+    }
+    is_last
+}
+
+/// One piece of evidence less in its series, which ends with the last.
+fn close_series(topic: &mut Topic, want: &Want) {
+    let Want::Partition { leader, .. } = want else { return };
+    if let Some(series) = topic.series.get_mut(leader) {
+        series.open -= 1;
+        if series.open == 0 {
+            topic.series.remove(leader);
+        }
+    }
+}
+
+/// Asking by the name teaches both the name and the id, and works with every broker. An id whose name has moved to a re-created topic
+/// stays what it is.
+fn name_topic(want: &mut Want, view: &View) {
+    if let Want::Partition { topic, .. } = want
+        && let WantedTopic::Id(id) = topic
+        && let Some(name) = name_of(*id, view)
+    {
+        *topic = WantedTopic::Name(name);
+    }
+}
+
+fn name_of(id: TopicId, view: &View) -> Option<Arc<str>> {
+    let name = view.topic(TopicRef::Id(id))?.name.clone()?;
+    (view.topic(TopicRef::Name(&name))?.id == id).then_some(name)
+}
+
+fn can_be_asked(topic: &WantedTopic) -> bool {
+    !matches!(topic, WantedTopic::Name(name) if name.len() > TOPIC_NAME_BYTES_MAX)
+}
