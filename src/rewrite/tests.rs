@@ -1,6 +1,8 @@
 //! Every rewrite against the kafka-protocol crate: the response that leaves must have the very bytes that the crate gives the response
 //! that was meant, so that nothing but addresses (and what a missing address entails) can have changed.
 
+mod departures;
+mod departures_properties;
 mod produce_parts;
 mod versions;
 
