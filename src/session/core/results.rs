@@ -50,7 +50,7 @@ impl Core {
             self.order.park(answered.slot, frame);
             return Ok(());
         };
-        let result = self.judge_all(now, leg, number, &mut opened, &frame, around);
+        let result = self.judge_all(now, leg, answered, &mut opened, &frame, around);
         self.put_back(number, opened);
         result?;
         self.go_on(now, around);
@@ -72,19 +72,21 @@ impl Core {
         &mut self,
         now: Instant,
         leg: LegId,
-        number: u64,
+        answered: &Outstanding,
         opened: &mut Opened,
         frame: &Bytes,
         around: &Surroundings<'_>,
     ) -> Result<(), RewriteError> {
-        let version = opened.head.version;
+        let (number, version) = (answered.number, opened.head.version);
         let failed = |what| RewriteError { api: ApiKey::PRODUCE, version, what };
         // For the leader hints; what goes to the client is made of the broker's own bytes.
         self.rewritten(now, ApiKey::PRODUCE, version, frame.clone(), around)?;
         let results = ProduceResults::parse(frame, version).map_err(|error| failed(error.what))?;
         let places = results.places(&opened.request, &opened.frame);
         for (ordinal, place) in places.iter().enumerate() {
-            if !opened.parts.get(ordinal).is_some_and(|part| part.is_sent_on(leg)) {
+            // Other parts of the request may be on the same leg, in another cut of it.
+            let was_asked = answered.parts.as_ref().is_none_or(|parts| parts.binary_search(&ordinal).is_ok());
+            if !was_asked || !opened.parts.get(ordinal).is_some_and(|part| part.is_sent_on(leg)) {
                 continue;
             }
             let result = place.and_then(|place| results.results.get(place)).ok_or_else(|| failed("a partition that was asked lacks"))?;
