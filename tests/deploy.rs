@@ -72,7 +72,8 @@ fn kubernetes_takes_the_manifests() {
         command.arg("tests/deploy/validate.py").args(paths).current_dir(root());
         command.output().expect("python starts")
     };
-    let manifests = ["deploy/kubernetes/sidecar.yaml", "deploy/kubernetes/standalone.yaml", "deploy/kubernetes/podmonitor.yaml"];
+    let manifests = ["sidecar.yaml", "standalone.yaml", "podmonitor.yaml", "alerts.yaml"].map(|name| format!("deploy/kubernetes/{name}"));
+    let manifests: Vec<&str> = manifests.iter().map(String::as_str).collect();
     let there: BTreeSet<String> = std::fs::read_dir(root().join("deploy/kubernetes"))
         .expect("is there")
         .map(|entry| format!("deploy/kubernetes/{}", entry.expect("is readable").file_name().to_string_lossy()))
@@ -89,6 +90,44 @@ fn kubernetes_takes_the_manifests() {
         let mistake = document["metadata"]["annotations"]["mistake"].as_str().expect("has a mistake");
         assert!(said(&judged).lines().any(|line| line.contains(name) && line.contains(mistake)), "{name}: {}", said(&judged));
     }
+}
+
+/// The names of our metrics in a rule or a text.
+fn metrics_in(text: &str) -> BTreeSet<String> {
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    text.split(|c| !word(c)).filter(|word| word.starts_with("evenkeel_")).map(str::to_owned).collect()
+}
+
+#[test]
+fn alerts_and_readme_name_metrics_and_labels_that_there_are() {
+    // Families without a series yet are not gathered: those whose labels come with use.
+    let metrics = evenkeel::metrics::Metrics::new();
+    metrics.limit_hits.with_label_values(&["connections"]);
+    metrics.upstream_connect_failures.with_label_values(&["refused"]);
+    let gathered = metrics.registry.gather();
+    let mut there: BTreeSet<String> = gathered.iter().map(|family| family.name().to_owned()).collect();
+    let histograms = gathered.iter().filter(|family| family.name().ends_with("_seconds"));
+    let parts: Vec<String> =
+        histograms.flat_map(|family| ["_bucket", "_count", "_sum"].map(|part| format!("{}{part}", family.name()))).collect();
+    there.extend(parts);
+    let mut alerts = BTreeSet::new();
+    for group in list(&of_kind("deploy/kubernetes/alerts.yaml", "PrometheusRule")["spec"]["groups"], "groups") {
+        for rule in list(&group["rules"], "rules") {
+            let (name, rule_text) = (rule["alert"].as_str().expect("has a name"), rule["expr"].as_str().expect("is a text"));
+            assert!(alerts.insert(name.to_owned()), "{name} twice");
+            let named = metrics_in(rule_text);
+            assert!(!named.is_empty() && named.is_subset(&there), "{name}: {named:?}");
+            assert!(rule["annotations"]["summary"].is_string() && rule["annotations"]["description"].is_string(), "{name}");
+            if let Some((metric, label)) = rule_text.split_once("{kind=\"").map(|(before, after)| (metrics_in(before), after)) {
+                let label = label.split('"').next().expect("a value");
+                let of_metric = gathered.iter().filter(|family| metric.contains(family.name())).flat_map(|family| family.get_metric());
+                let mut values = of_metric.flat_map(|series| series.get_label()).map(|pair| pair.value());
+                assert!(values.any(|value| value == label), "{name}: {label}");
+            }
+        }
+    }
+    let named = metrics_in(&read("README.md"));
+    assert!(!named.is_empty() && named.is_subset(&there), "{:?}", named.difference(&there).collect::<Vec<_>>());
 }
 
 #[test]

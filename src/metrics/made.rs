@@ -4,13 +4,16 @@ use std::cell::RefCell;
 
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
-use prometheus::{Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 const PREFIX: &str = "evenkeel";
 
 /// 10 µs to 10 s.
 const LATENCY_BUCKETS_SECONDS: &[f64] =
     &[0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// 1 ms to 2 minutes, which no client's patience exceeds.
+const WAIT_BUCKETS_SECONDS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shape {
@@ -71,6 +74,12 @@ impl Made {
     pub fn latencies(&self, name: &str, help: &str, label: &str) -> HistogramVec {
         let opts = HistogramOpts::new(name, help).namespace(PREFIX).buckets(LATENCY_BUCKETS_SECONDS.to_vec());
         self.register(Shape::Histogram, HistogramVec::new(opts, &[label]))
+    }
+
+    /// A histogram of seconds that something was held up.
+    pub fn waits(&self, name: &str, help: &str) -> Histogram {
+        let opts = HistogramOpts::new(name, help).namespace(PREFIX).buckets(WAIT_BUCKETS_SECONDS.to_vec());
+        self.register(Shape::Histogram, Histogram::with_opts(opts))
     }
 
     /// What runs here: always 1, for joining its labels to other metrics.

@@ -3,12 +3,14 @@
 //! Invariant: every label's set of values is bounded (API names, reasons, our own enums, and node ids up to the listeners' limit).
 //! Deliberately absent: who counts, and why.
 
+mod departures;
 mod made;
 #[cfg(test)]
 mod tests;
 
 use prometheus::{Gauge, HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry};
 
+pub use departures::{DepartureMetrics, code_label};
 use made::Made;
 
 /// Every metric, registered in one registry. Cloning shares them.
@@ -56,6 +58,8 @@ pub struct Metrics {
     pub limit_hits: IntCounterVec,
     /// By `kind` (tls, http, text, frame_too_large, malformed, unknown_api, …): what closed a client.
     pub bad_clients: IntCounterVec,
+
+    pub departures: DepartureMetrics,
 }
 
 impl Metrics {
@@ -131,6 +135,7 @@ impl Metrics {
                 "Clients disconnected for what they sent, by kind (such as tls or http on this plain Kafka port, frame_too_large, malformed).",
                 "kind",
             ),
+            departures: DepartureMetrics::made(made),
         };
         // Series that exist from the start: a rate over a counter's first appearance would miss its first increment.
         for direction in ["request", "response"] {

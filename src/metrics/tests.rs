@@ -7,7 +7,7 @@ use super::*;
 
 /// Labels whose values come from our own enums and tables. A label that takes its values from clients or the cluster (client id, topic,
 /// address, group) must never stand here: it would grow without bound.
-const BOUNDED_LABELS: &[&str] = &["api", "direction", "kind", "limit", "outcome", "reason"];
+const BOUNDED_LABELS: &[&str] = &["api", "code", "direction", "kind", "limit", "outcome", "reason"];
 
 /// Gauges that count things and so have no unit.
 const COUNTING_GAUGES: &[&str] = &[
@@ -16,6 +16,8 @@ const COUNTING_GAUGES: &[&str] = &[
     "evenkeel_requests_in_flight",
     "evenkeel_upstream_connections_open",
     "evenkeel_view_brokers",
+    "evenkeel_brokers_departed",
+    "evenkeel_gate_tickets",
     "evenkeel_build_info",
 ];
 
@@ -65,4 +67,34 @@ fn build_and_process_are_among_them() {
         assert!(text.lines().any(|line| line.starts_with(name)), "{name}: {text}");
     }
     assert!(text.contains("evenkeel_relayed_bytes_total{direction=\"request\"} 0"), "{text}");
+}
+
+#[test]
+fn what_is_measured_of_departures_is_there_from_the_start() {
+    let metrics = Metrics::new();
+    let mut text = Vec::new();
+    TextEncoder::new().encode(&metrics.registry.gather(), &mut text).expect("encodes");
+    let text = String::from_utf8(text).expect("is text");
+    for series in [
+        "departures_total{reason=\"silent\"} 0",
+        "departure_signs_total{reason=\"closed\"} 0",
+        "brokers_departed 0",
+        "detours_started_total{reason=\"home_lost\"} 0",
+        "detours_ended_total{outcome=\"deadline\"} 0",
+        "detour_held_seconds_count 0",
+        "detour_attempts_total 0",
+        "resent_bytes_total 0",
+        "ambiguous_resends_total{kind=\"plain\"} 0",
+        "gate_wait_seconds_count 0",
+        "deadline_misses_total 0",
+        "budget_refusals_total 0",
+        "masked_errors_total{code=\"6\"} 0",
+        "masked_errors_total{code=\"other\"} 0",
+        "metadata_masked_total{kind=\"leader_kept\"} 0",
+        "metadata_held_seconds_count 0",
+        "kept_bytes 0",
+        "gate_tickets 0",
+    ] {
+        assert!(text.lines().any(|line| line == format!("evenkeel_{series}")), "{series}: {text}");
+    }
 }

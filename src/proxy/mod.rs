@@ -69,11 +69,12 @@ pub async fn run_with(
     let views = Views::new(config.view, metrics.clone());
     let (drain, draining) = watch::channel(false);
     let ports = bound.ports().clone();
+    let gate = Arc::new(Gate::new(config.max_kept_bytes));
     let environment = Arc::new(Environment {
         settings: config.driver.clone(),
         limits: Arc::new(config.session.clone()),
         detours: Arc::new(config.detours.clone()),
-        gate: Arc::new(Gate::new(config.max_kept_bytes)),
+        gate: gate.clone(),
         nudges: Nudges::default(),
         unknown_apis: config.unknown_apis,
         masks: config.masks,
@@ -85,7 +86,7 @@ pub async fn run_with(
         draining: draining.clone(),
     });
     let sessions = Arc::new(Sessions::new(environment));
-    let status = Arc::new(ProxyStatus::new(&config, metrics.clone(), views.clone(), ports, sessions.clone(), draining));
+    let status = Arc::new(ProxyStatus::new(&config, metrics.clone(), views.clone(), ports, sessions.clone(), gate, draining));
 
     let stop_accepting = CancellationToken::new();
     let stop_the_rest = CancellationToken::new();

@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::discovery::Views;
 use crate::listeners::{Ports, VirtualBroker};
 use crate::metrics::Metrics;
+use crate::session::Gate;
 
 /// Ready means that a broker confirmed the list of brokers within this many slow polls.
 const POLLS_WITHOUT_ANSWER: u32 = 3;
@@ -23,6 +24,7 @@ pub struct ProxyStatus {
     views: Views,
     ports: Arc<Ports>,
     sessions: Arc<Sessions>,
+    gate: Arc<Gate>,
     draining: watch::Receiver<bool>,
     confirmed_within: Duration,
     limits: BTreeMap<String, u64>,
@@ -35,6 +37,7 @@ impl ProxyStatus {
         views: Views,
         ports: Arc<Ports>,
         sessions: Arc<Sessions>,
+        gate: Arc<Gate>,
         draining: watch::Receiver<bool>,
     ) -> ProxyStatus {
         let session = &config.session;
@@ -60,6 +63,7 @@ impl ProxyStatus {
             views,
             ports,
             sessions,
+            gate,
             draining,
             confirmed_within: config.discovery.poll_interval * POLLS_WITHOUT_ANSWER + config.discovery.request_timeout,
             limits: limits.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
@@ -126,5 +130,8 @@ impl Status for ProxyStatus {
     fn before_scrape(&self) {
         let age = self.view_age().unwrap_or_else(|| self.started.elapsed());
         self.metrics.view_age_seconds.set(age.as_secs_f64());
+        let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.metrics.departures.kept_bytes.set(gauge(self.gate.kept_bytes()));
+        self.metrics.departures.gate_tickets.set(gauge(self.gate.tickets()));
     }
 }

@@ -3,7 +3,7 @@
 Usage: validate.py MANIFEST...
 
 Kubernetes' own kinds: by kubernetes-validate, for the oldest version that has native sidecars switched on and for the newest that the
-package knows. PodMonitor is a custom resource: by the schema beside this file.
+package knows. PodMonitor and PrometheusRule are custom resources: by the schemas beside this file.
 """
 
 import json
@@ -15,12 +15,19 @@ import kubernetes_validate
 import yaml
 
 VERSIONS = ["1.29", kubernetes_validate.latest_version()]
-POD_MONITOR = json.loads(pathlib.Path(__file__).with_name("podmonitor.schema.json").read_text())
+CUSTOM = {
+    kind: json.loads(pathlib.Path(__file__).with_name(f"{kind.lower()}.schema.json").read_text())
+    for kind in ("PodMonitor", "PrometheusRule")
+}
 
 
 def faults(document):
     if document.get("apiVersion") == "monitoring.coreos.com/v1":
-        validator = jsonschema.Draft202012Validator(POD_MONITOR)
+        schema = CUSTOM.get(document.get("kind"))
+        if schema is None:
+            yield f"no schema for kind {document.get('kind')}"
+            return
+        validator = jsonschema.Draft202012Validator(schema)
         for error in validator.iter_errors(document):
             yield f"{error.json_path}: {error.message}"
         return
