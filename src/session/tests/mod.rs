@@ -1,5 +1,6 @@
 //! The core, driven as the driver drives it: heads in, verdicts out, bodies nowhere.
 
+mod detour;
 mod random;
 
 use std::sync::Arc;
