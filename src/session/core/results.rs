@@ -41,6 +41,8 @@ impl Core {
                 return Ok(());
             }
             self.enter_slow_path(now);
+            // Its leg has it no more among what is unanswered, and yet it is what was sent there.
+            self.open_request(number, Some(leg), around);
             self.open_all(around);
         }
         let Some(mut opened) = self.lend(number) else {
