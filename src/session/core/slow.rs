@@ -47,11 +47,13 @@ impl Core {
     }
 
     fn leave_slow_path(&mut self, now: Instant) {
-        let is_open = self.requests.iter().any(|request| matches!(request.body, Body::Opened(_)));
-        if is_open || self.slow_until.is_none_or(|until| now < until) {
+        if self.slow_until.is_none_or(|until| now < until) {
             return;
         }
-        if self.legs.iter().any(|leg| !leg.outstanding.is_empty()) {
+        let is_open = self.requests.iter().any(|request| matches!(request.body, Body::Opened(_)));
+        if is_open || self.legs.iter().any(|leg| !leg.outstanding.is_empty()) {
+            // It is needed still: a moment that has passed would be due for ever.
+            self.slow_until = Some(now + self.detours.linger);
             return;
         }
         self.slow_until = None;
