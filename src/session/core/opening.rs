@@ -43,8 +43,14 @@ impl Core {
     }
 
     pub(super) fn put_back(&mut self, number: u64, opened: Box<Opened>) {
-        if let Some(request) = self.request_mut(number) {
-            request.body = Body::Opened(opened);
+        match self.request_mut(number) {
+            Some(request) => request.body = Body::Opened(opened),
+            // The session was closed meanwhile, and settled all tickets but these.
+            None => {
+                let open = opened.parts.iter().filter(|part| !part.is_done());
+                let wake = open.flat_map(|part| self.gate.settle(&part.key, number)).collect();
+                self.wake(wake);
+            }
         }
     }
 
