@@ -178,8 +178,10 @@ impl Gate {
     /// The batch was refused, or its leg was lost: from now on it is on the move.
     pub fn back(&self, key: &Key, number: u64) {
         let mut lines = self.lines();
+        let is_ending = matches!(key.whose, Whose::Producer { id, .. } if lines.ending.contains_key(&id));
         let Some(ticket) = lines.keys.get_mut(key).and_then(|line| line.tickets.get_mut(&number)) else { return };
         ticket.place = None;
+        ticket.cancelled |= is_ending;
         if !std::mem::replace(&mut ticket.moved, true) {
             self.moving.fetch_add(1, Ordering::Relaxed);
         }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{Core, Surroundings};
 use crate::rewrite::{Merge, Merged, RewriteError, merge_produce, virtual_endpoints};
-use crate::session::produce::{Fate, Opened, PartState};
+use crate::session::produce::{Fate, Opened, Part, PartState};
 use crate::session::request::Body;
 use crate::session::{CloseReason, DetourEnd, Note, SlotId};
 use crate::wire::ApiKey;
@@ -105,8 +105,8 @@ impl Opened {
         }
     }
 
-    pub fn has_ready(&self) -> bool {
-        self.parts.iter().any(|part| matches!(part.state, PartState::Ready))
+    pub fn has_unsent(&self) -> bool {
+        self.parts.iter().any(Part::is_unsent)
     }
 
     /// The response that holds every part's result and nothing else.

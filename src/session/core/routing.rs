@@ -19,7 +19,7 @@ use crate::wire::ApiKey;
 impl Core {
     /// Everything that can be sent is sent.
     pub(super) fn route(&mut self, now: Instant, around: &Surroundings<'_>) {
-        let opened = |body: &Body| matches!(body, Body::Opened(opened) if opened.has_ready());
+        let opened = |body: &Body| matches!(body, Body::Opened(opened) if opened.has_unsent());
         let numbers: Vec<u64> = self.requests.iter().filter(|request| opened(&request.body)).map(|request| request.number).collect();
         for number in numbers {
             if self.closed {
@@ -35,12 +35,15 @@ impl Core {
         let mut targets: Vec<(NodeId, Vec<usize>)> = Vec::new();
         for ordinal in 0..opened.parts.len() {
             let Some(part) = opened.parts.get(ordinal) else { continue };
-            if !matches!(part.state, PartState::Ready) || part.not_before.is_some_and(|at| now < at) {
+            if !part.is_unsent() {
                 continue;
             }
             if self.gate.is_cancelled(&part.key, number) {
                 let error = part.unsettled_error();
                 self.finish(now, number, opened, ordinal, Fate::Made { error });
+                continue;
+            }
+            if !matches!(part.state, PartState::Ready) || part.not_before.is_some_and(|at| now < at) {
                 continue;
             }
             match super::results::leader_now(&part.key, around) {

@@ -108,6 +108,11 @@ impl Part {
         matches!(self.state, PartState::Done(_))
     }
 
+    /// It is on no leg, be it that it waits for news, for its time or for its turn.
+    pub fn is_unsent(&self) -> bool {
+        matches!(self.state, PartState::Ready | PartState::Asking(_))
+    }
+
     /// What the client is told if nothing better comes: 7 (REQUEST_TIMED_OUT) for what may have been applied, or else why it was not.
     pub fn unsettled_error(&self) -> i16 {
         const REQUEST_TIMED_OUT: i16 = 7;
