@@ -41,7 +41,7 @@ impl Core {
         let (is_clear, wake) = self.gate.end_transaction(ending.producer, self.member);
         self.wake(wake);
         // Of this session, too.
-        self.route(now, around);
+        self.go_on(now, around);
         if is_clear || self.gate.end_transaction(ending.producer, self.member).0 {
             self.send_whole(now, ending.slot, &ending.head, ending.frame, around);
             if self.waiting == Some(Waiting::Ending) {
