@@ -72,6 +72,7 @@ fn a_partition_that_nobody_leads_is_asked_for_and_waits() {
     stage.brokers.remove(&1);
     stage.tell();
     stage.fresh(client);
+    stage.pass(60 * MS);
     assert_eq!(stage.asked_partitions(client), [("t".into(), 0), ("t".into(), 1)], "still wanted: its leader is not listed");
     stage.leaders.insert(("t".into(), 1), (2, 6));
     stage.moves("t", 0, 2);

@@ -177,14 +177,8 @@ impl Stage {
             let seen = PartitionObservation { index: *index, error, leader, leader_epoch: *leader_epoch };
             topics.last_mut().unwrap().partitions.push(seen);
         }
-        let seen = MetadataObservation {
-            source: Source::Own,
-            version: 12,
-            cluster_id: Some("test".into()),
-            controller: None,
-            brokers,
-            topics,
-        };
+        let seen =
+            MetadataObservation { source: Source::Own, version: 12, cluster_id: Some("test".into()), controller: None, brokers, topics };
         self.learn(&Observation::Metadata(seen));
     }
 
@@ -464,13 +458,8 @@ impl Stage {
 
     /// The same, but for what becomes of legs meanwhile.
     fn call<T>(&mut self, session: usize, step: impl FnOnce(&mut Core, Instant, &Surroundings<'_>) -> T) -> T {
-        let around = Surroundings {
-            view: &self.view,
-            addresses: &Ports,
-            bootstrap: &[],
-            unknown_apis: UnknownApis::Hide,
-            masks: Masks::default(),
-        };
+        let around =
+            Surroundings { view: &self.view, addresses: &Ports, bootstrap: &[], unknown_apis: UnknownApis::Hide, masks: Masks::default() };
         let core = self.sessions[session].core.as_mut().expect("a session that has not ended");
         let result = step(core, self.now, &around);
         self.carry_out(session);

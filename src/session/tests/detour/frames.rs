@@ -10,8 +10,8 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 use uuid::Uuid;
 
-use crate::wire::{ApiKey, Sequence};
 use crate::wire::produce_fixtures::batch;
+use crate::wire::{ApiKey, Sequence};
 
 pub(super) const TIMEOUT_MS: i32 = 30_000;
 
@@ -32,8 +32,7 @@ pub(super) fn plain(partition: i32, tag: u8) -> Batch {
 
 /// Of an idempotent producer; the tag is its sequence number.
 pub(super) fn numbered(producer_id: i64, partition: i32, tag: u8) -> Batch {
-    let sequence =
-        Sequence { producer_id, producer_epoch: 0, base_sequence: i32::from(tag), last_offset_delta: 0, transactional: false };
+    let sequence = Sequence { producer_id, producer_epoch: 0, base_sequence: i32::from(tag), last_offset_delta: 0, transactional: false };
     Batch { sequence: Some(sequence), ..plain(partition, tag) }
 }
 

@@ -79,15 +79,15 @@ fn a_healthy_partition_of_the_same_request_goes_on() {
 
 #[test]
 fn tickets_are_released_at_the_deadline() {
-    let mut stage = Stage::new();
-    let (a, b) = (stage.client(), stage.client());
+    let (mut stage, a) = Stage::with_client();
     stage.sends(a, &Produce::of([numbered(7, 0, 1)]));
     stage.refuses(a, 1, 6);
     stage.moves_for_all("t", 0, 2);
     stage.pass(20 * S);
+    let b = stage.client();
     stage.sends(b, &Produce::of([numbered(7, 0, 2)]));
     stage.pass(9 * S);
-    assert!(!stage.has_wire(b, 2));
+    assert!(stage.at(b, 2).is_empty());
     stage.pass(S);
     assert_eq!((stage.errors(a), stage.at(b, 2)), (vec![7], vec![vec![2]]));
 }
@@ -100,7 +100,7 @@ fn tickets_are_released_when_their_session_ends() {
     stage.refuses(a, 1, 6);
     stage.sends(b, &Produce::of([numbered(7, 0, 2)]));
     stage.moves_for_all("t", 0, 2);
-    assert!(!stage.has_wire(b, 2));
+    assert!(stage.at(b, 2).is_empty());
     stage.drops(a);
     assert_eq!(stage.at(b, 2), [[2]]);
     assert_eq!(stage.gate.tickets(), 1);

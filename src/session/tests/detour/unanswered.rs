@@ -83,6 +83,26 @@ fn what_cannot_be_brought_anywhere_closes_the_client() {
 }
 
 #[test]
+fn what_was_given_to_a_connection_that_came_to_nothing_closes_the_client() {
+    let (mut stage, client) = Stage::with_client();
+    stage.refusing.insert(1);
+    stage.sends(client, &unanswered(1));
+    assert_eq!(stage.closed(client), Some(CloseReason::Undeliverable));
+
+    // On the slow path it is kept until there is a connection.
+    let (mut stage, client) = Stage::with_client();
+    stage.sends(client, &unanswered(1));
+    stage.loses(client, 1, Written::All);
+    stage.fresh(client);
+    stage.refusing.insert(2);
+    stage.moves_for_all("t", 0, 2);
+    stage.sends(client, &unanswered(2));
+    stage.moves_for_all("t", 0, 3);
+    stage.pass(Duration::from_secs(1));
+    assert_eq!((silent_at(&mut stage, client, 3), stage.closed(client)), (vec![2], None));
+}
+
+#[test]
 fn they_keep_their_order_with_the_others() {
     let (mut stage, client) = Stage::with_client();
     stage.sends(client, &Produce::of([plain(0, 1)]));
