@@ -39,6 +39,9 @@ impl Core {
         self.route(now, around);
         self.flush_wants();
         self.answer_done(now, around);
+        if self.held_ending.is_some() {
+            self.end_transaction_if_clear(now, around);
+        }
         if !self.held_metadata.is_empty() {
             self.release_metadata(now, around, false);
         }
@@ -57,6 +60,7 @@ impl Core {
             return;
         }
         self.slow_until = None;
+        self.doubted.clear();
         self.given_up.clear();
         self.unreachable.clear();
         for leg in std::mem::take(&mut self.legs) {
