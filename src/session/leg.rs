@@ -36,6 +36,8 @@ pub struct Leg {
     pub held: bool,
     /// Bytes of requests given to it, those under way included.
     pub given_bytes: u64,
+    /// Whether requests that nobody answers (`acks=0`) are among them: of those only the leg's end tells.
+    pub has_unanswered: bool,
     /// Partitions that its broker has acknowledged a batch of: what follows them there is safe.
     pub proven: HashSet<(TopicKey, i32)>,
     /// When its silence was last spoken of.
@@ -68,6 +70,7 @@ impl Leg {
             outstanding: VecDeque::new(),
             held: false,
             given_bytes: 0,
+            has_unanswered: false,
             proven: HashSet::new(),
             suspected_at: None,
         }

@@ -29,7 +29,9 @@ impl Core {
         };
         let node = leg.node();
         let was_opening = matches!(leg.state, LegState::Opening(_));
-        if let Some(node) = node.filter(|_| was_opening || !leg.outstanding.is_empty() || sign != DepartureSign::Closed) {
+        self.doubted.extend(node.filter(|_| leg.has_unanswered).map(|node| (node, None)));
+        let was_used = !leg.outstanding.is_empty() || leg.has_unanswered;
+        if let Some(node) = node.filter(|_| was_opening || was_used || sign != DepartureSign::Closed) {
             self.note(Note::Departure { node, sign });
             self.want_broker(node, around);
         }
@@ -55,6 +57,10 @@ impl Core {
         let reason = if matches!(leg.state, LegState::Up(_)) { CloseReason::UpstreamClosed } else { CloseReason::UpstreamConnectFailed };
         if self.logged_in || leg.outstanding.iter().any(|lost| lost.number == 0) || self.relays_what_is_lost(leg.id) {
             return self.close(reason);
+        }
+        if leg.has_unanswered && matches!(leg.state, LegState::Opening(_)) {
+            // Batches with `acks=0` were given to it, and never left: this is all that their client can be told.
+            return self.close(CloseReason::Undeliverable);
         }
         if let Port::Node(node) = self.port
             && (leg.node() == Some(node) || leg.node().is_none())

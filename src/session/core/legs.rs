@@ -91,6 +91,7 @@ impl Core {
         if self.closed {
             return;
         }
+        self.doubted.retain(|_, asked| *asked != Some(token));
         self.leave_silent_legs(now, around);
         self.look_again(now, Some(token), around);
         self.go_on(now, around);

@@ -118,6 +118,9 @@ pub struct Core {
     slow_due: Option<Instant>,
     /// Brokers that could not be connected to.
     unreachable: HashMap<NodeId, Unreachable>,
+    /// Brokers that closed a leg with `acks=0` bytes on it, which may be all that they say to a batch that is not for them.
+    /// The number of the refresh that will tell: the first that asks for a partition of theirs.
+    doubted: HashMap<NodeId, Option<u64>>,
     /// Partitions whose detour ended unsettled, and the leader and epoch of that time: until the view changes their errors pass.
     given_up: HashMap<(TopicKey, i32), Option<(NodeId, i32)>>,
     /// What the parts that are `Asking` for `next_token` want.
@@ -209,6 +212,7 @@ impl Core {
             slow_until: None,
             slow_due: None,
             unreachable: HashMap::new(),
+            doubted: HashMap::new(),
             given_up: HashMap::new(),
             wants: Vec::new(),
             next_token: 1,

@@ -66,6 +66,7 @@ impl Core {
         match treatment {
             Treatment::Unanswered => {
                 self.home.given_bytes += u64::from(head.frame_bytes);
+                self.home.has_unanswered = true;
                 self.relay()
             }
             Treatment::ApiVersions => {

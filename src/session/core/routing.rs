@@ -10,7 +10,7 @@ use super::{Core, Port, Surroundings};
 use crate::cluster::NodeId;
 use crate::rewrite::split_produce;
 use crate::session::leg::{Leg, LegState};
-use crate::session::produce::{Fate, Opened, PartState};
+use crate::session::produce::{Fate, Opened, PartState, Refused};
 use crate::session::request::Body;
 use crate::session::treatment::Reach;
 use crate::session::{Action, CloseReason, DetourStart, LegId, Note, Target};
@@ -51,6 +51,13 @@ impl Core {
                     let error = part.unsettled_error();
                     self.finish(now, number, opened, ordinal, Fate::Made { error });
                 }
+                Some((node, epoch)) if opened.acks() == 0 && part.refused.is_none() && self.doubted.contains_key(&node) => {
+                    self.doubted.entry(node).and_modify(|asked| *asked = asked.or(Some(self.next_token)));
+                    let refused = Refused { node, epoch, by_silence: true };
+                    if let Some(part) = opened.parts.get_mut(ordinal) {
+                        self.ask_for(part, Some(refused), around);
+                    }
+                }
                 Some((node, _)) => match targets.iter_mut().find(|(known, _)| *known == node) {
                     Some((_, parts)) => parts.push(ordinal),
                     None => targets.push((node, vec![ordinal])),
@@ -88,6 +95,11 @@ impl Core {
             }
             return;
         };
+        let is_connected = self.leg(leg).is_some_and(|leg| matches!(leg.state, LegState::Up(_)));
+        if opened.acks() == 0 && !is_connected {
+            // If the connection comes to nothing, nobody would tell that this went with it.
+            return;
+        }
         let is_home = leg == self.home.id;
         let Some(place) = self.leg(leg).map(|leg| leg.place) else { return };
         let mut going = Vec::with_capacity(parts.len());
@@ -164,6 +176,7 @@ impl Core {
             // Nobody answers it; what becomes of it shows only if the leg closes.
             if let Some(leg) = self.leg_mut(leg) {
                 leg.given_bytes += bytes as u64;
+                leg.has_unanswered = true;
             }
             for ordinal in going {
                 self.finish(now, number, opened, ordinal, Fate::Made { error: 0 });
