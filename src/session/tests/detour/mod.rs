@@ -15,5 +15,6 @@ mod out_of_order;
 mod passing;
 mod routing;
 mod silence;
+mod storm;
 mod transactions;
 mod unanswered;
