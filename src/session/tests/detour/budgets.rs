@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::bench::{Stage, Written};
+use super::bench::Stage;
+use super::brokers::Written;
 use super::frames::{Produce, plain};
 use crate::session::{CloseReason, Gate, Note};
 

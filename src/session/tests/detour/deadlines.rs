@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 
-use super::bench::{MS, Stage, Written};
+use super::bench::{MS, Stage};
+use super::brokers::Written;
 use super::frames::{Produce, numbered, plain, request_frame, response_frame, text};
 use crate::session::Note;
 use crate::wire::ApiKey;

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use kafka_protocol::messages::{FetchRequest, MetadataRequest};
 
-use super::bench::{End, Stage, Written};
+use super::bench::Stage;
+use super::brokers::{End, Written};
 use super::frames::{Produce, numbered, plain, request_frame};
 use crate::cluster::NodeId;
 use crate::session::{CloseReason, Kept, LegEvent, LegId, Port, RequestVerdict};

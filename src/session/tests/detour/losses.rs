@@ -1,6 +1,7 @@
 //! Connections that are lost: what was not applied, what may have been, and what is final.
 
-use super::bench::{End, Stage, Written};
+use super::bench::Stage;
+use super::brokers::{End, Written};
 use super::frames::{Produce, numbered, plain};
 use crate::session::{Ambiguous, CloseReason, Note};
 

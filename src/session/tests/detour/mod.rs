@@ -4,6 +4,7 @@
 
 mod asking;
 mod bench;
+mod brokers;
 mod budgets;
 mod deadlines;
 mod frames;

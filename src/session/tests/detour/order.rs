@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::bench::{Stage, Written};
+use super::bench::Stage;
+use super::brokers::Written;
 use super::frames::{Batch, Produce, numbered, plain};
 
 const S: Duration = Duration::from_secs(1);

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::bench::{End, MS, Stage};
+use super::bench::{MS, Stage};
+use super::brokers::End;
 use super::frames::{Produce, numbered, plain};
 
 #[test]

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::bench::{Stage, Written};
+use super::bench::Stage;
+use super::brokers::Written;
 use super::frames::{Produce, numbered};
 use crate::cluster::Want;
 use crate::session::Note;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::bench::{Stage, Written};
+use super::bench::Stage;
+use super::brokers::Written;
 use super::frames::{Produce, batches_in, numbered, plain};
 use crate::session::CloseReason;
 
