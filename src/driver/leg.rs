@@ -1,6 +1,8 @@
 //! One upstream connection's sockets and buffers.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tokio::net::TcpStream;
 
@@ -13,7 +15,8 @@ use crate::wire::{ApiKey, EndpointSkimmer};
 pub type Opening = Pin<Box<dyn Future<Output = Option<(usize, TcpStream)>> + Send>>;
 
 pub enum Socket {
-    Opening(Opening),
+    /// The flag turns true when it is its turn to connect; `None`: the core knows.
+    Opening(Opening, Option<Arc<AtomicBool>>),
     Up(TcpStream),
 }
 
@@ -29,7 +32,7 @@ pub struct Leg {
 }
 
 impl Leg {
-    pub fn new(id: LegId, opening: Opening, outbound: Outbound) -> Leg {
-        Leg { id, socket: Socket::Opening(opening), inbound: Inbound::new(), outbound, skimmer: None, held: false }
+    pub fn new(id: LegId, opening: Opening, connecting: Arc<AtomicBool>, outbound: Outbound) -> Leg {
+        Leg { id, socket: Socket::Opening(opening, Some(connecting)), inbound: Inbound::new(), outbound, skimmer: None, held: false }
     }
 }

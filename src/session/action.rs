@@ -102,6 +102,8 @@ pub enum Action {
 /// What became of a leg.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LegEvent {
+    /// Its connect is under way: it had to wait for its turn.
+    Connecting,
     /// Connected to the target of this index.
     Opened(usize),
     /// None of the targets could be connected to.

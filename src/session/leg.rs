@@ -1,7 +1,7 @@
 //! One upstream connection of a session, as the core sees it.
 
 use std::collections::{HashSet, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::gate::{Place, TopicKey};
 use super::{LegId, SlotId, Target};
@@ -36,8 +36,10 @@ pub struct Leg {
     pub held: bool,
     /// Bytes of requests given to it, those under way included.
     pub given_bytes: u64,
-    /// Whether requests that nobody answers (`acks=0`) are among them: of those only the leg's end tells.
-    pub has_unanswered: bool,
+    /// Where in `given_bytes` the last byte lies that nobody answers (`acks=0`); 0: there was none.
+    pub unanswered_end: u64,
+    /// It is its turn to be connected, and the connect is under way.
+    pub is_connecting: bool,
     /// Partitions that its broker has acknowledged a batch of: what follows them there is safe.
     pub proven: HashSet<(TopicKey, i32)>,
     /// When its silence was last spoken of.
@@ -70,7 +72,8 @@ impl Leg {
             outstanding: VecDeque::new(),
             held: false,
             given_bytes: 0,
-            has_unanswered: false,
+            unanswered_end: 0,
+            is_connecting: false,
             proven: HashSet::new(),
             suspected_at: None,
         }
@@ -97,6 +100,21 @@ impl Leg {
             LegState::Up(target) => Some(target),
             _ => None,
         }
+    }
+
+    /// When its silence is worth speaking of (again): a connect that is under way, or a request whose answer brokers do not hold back on
+    /// purpose, for so long.
+    pub fn suspect_at(&self, suspect_after: Duration) -> Option<Instant> {
+        let since = match self.state {
+            LegState::Opening(_) => Some(self.since).filter(|_| self.is_connecting)?,
+            LegState::Up(_) => self.outstanding.front().filter(|oldest| oldest.number != 0).and_then(|_| self.oldest_sent_at())?,
+            LegState::Down => return None,
+        };
+        Some(self.suspected_at.map_or(since, |before| before.max(since)) + suspect_after)
+    }
+
+    pub fn has_unanswered(&self) -> bool {
+        self.unanswered_end > 0
     }
 
     /// The request that its broker has had longest.

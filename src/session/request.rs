@@ -20,8 +20,8 @@ pub struct Request {
 
 #[derive(Debug)]
 pub enum Body {
-    /// As it came. `None`: its last byte is not there yet.
-    Whole { head: Head, frame: Option<Kept>, resent: u32 },
+    /// As it came. `None`: its last byte is not there yet. `stranded`: on no leg, since nobody could be reached.
+    Whole { head: Head, frame: Option<Kept>, resent: u32, stranded: bool },
     /// A produce request on the slow path.
     Opened(Box<Opened>),
     /// Taken out for the moment, by whoever works on it.

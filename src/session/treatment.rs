@@ -29,8 +29,10 @@ pub enum Treatment {
 /// Which broker can answer a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// Any: with data, or with the true error of a broker that does not lead or coordinate what is asked for.
+    /// Any.
     Any,
+    /// The one that the client meant, as long as the cluster lists it; others have the true error (they do not lead, or coordinate).
+    ItselfWhileListed,
     /// Only the one that the client meant: its state (fetch sessions, KIP-227), or facts about itself.
     Itself,
 }
@@ -65,6 +67,7 @@ pub fn reach(api: ApiKey) -> Reach {
         ApiKey::LIST_GROUPS | ApiKey::LIST_TRANSACTIONS | ApiKey::DESCRIBE_PRODUCERS => Reach::Itself,
         ApiKey::DESCRIBE_CONFIGS | ApiKey::ALTER_CONFIGS | ApiKey::INCREMENTAL_ALTER_CONFIGS => Reach::Itself,
         ApiKey::ALTER_REPLICA_LOG_DIRS | ApiKey::DESCRIBE_LOG_DIRS => Reach::Itself,
-        _ => Reach::Any,
+        ApiKey::METADATA | ApiKey::FIND_COORDINATOR | ApiKey::DESCRIBE_CLUSTER | ApiKey::API_VERSIONS => Reach::Any,
+        _ => Reach::ItselfWhileListed,
     }
 }

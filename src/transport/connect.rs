@@ -91,10 +91,19 @@ impl Connector {
     /// # Errors
     /// Of the last address that failed; `Timeout` or `Budget` after `connect_timeout`.
     pub async fn connect(&self, endpoint: &Endpoint) -> Result<Connection, ConnectError> {
+        self.connect_in_turn(endpoint, || ()).await
+    }
+
+    /// As `connect`; `begin` is called when its turn has come.
+    ///
+    /// # Errors
+    /// As `connect`.
+    pub async fn connect_in_turn(&self, endpoint: &Endpoint, begin: impl FnOnce()) -> Result<Connection, ConnectError> {
         let after = self.settings.connect_timeout;
         let deadline = Instant::now() + after;
         let turn = timeout_at(deadline, self.budget.ordered(endpoint)).await;
         turn.map_err(|_| ConnectError::Budget { endpoint: endpoint.clone(), after })?;
+        begin();
         self.connect_until(endpoint, deadline).await
     }
 

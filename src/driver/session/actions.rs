@@ -1,5 +1,8 @@
 //! Carrying out what the core wants besides its verdicts.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::{Session, close_leg};
 use crate::driver::leg::{Leg, Socket};
 use crate::driver::outbound::Outbound;
@@ -66,11 +69,17 @@ impl Session {
 
     fn open(&mut self, id: LegId, targets: Vec<Target>) {
         let environment = self.environment.clone();
+        let connecting = Arc::new(AtomicBool::new(false));
+        let is_connecting = connecting.clone();
         let opening = async move {
             let metrics = &environment.counting.metrics;
             let attempts = targets.into_iter().enumerate().map(|(index, target)| {
                 let connector = environment.connector.clone();
-                async move { connector.connect(&target.endpoint).await.map(|socket| (index, socket)) }
+                let begun = is_connecting.clone();
+                async move {
+                    let begin = || begun.store(true, Ordering::Relaxed);
+                    connector.connect_in_turn(&target.endpoint, begin).await.map(|socket| (index, socket))
+                }
             });
             let opened = staggered(attempts, |error: ConnectError| {
                 tracing::debug!(%error, "broker not reached");
@@ -83,6 +92,6 @@ impl Session {
             opened
         };
         let outbound = Outbound::new(self.environment.counting.request_added_latency.clone());
-        self.legs.push(Leg::new(id, Box::pin(opening), outbound));
+        self.legs.push(Leg::new(id, Box::pin(opening), connecting, outbound));
     }
 }

@@ -7,10 +7,13 @@ use bytes::Bytes;
 
 use super::{Session, WATCH_AFTER};
 use crate::driver::inbound::Moving;
+use crate::driver::leg::Leg;
 use crate::session::{ClientEvent, LegId, RequestVerdict};
 use crate::transport;
 use crate::wire::{self, Head, HeadLimits};
 
+/// A leg that the client's bytes do not go to just now may have so many times `max_queued_bytes` in its queue.
+const OTHER_LEGS_SHARE: usize = 64;
 /// Kept pieces up to this size are copied.
 const KEPT_BY_COPY_BELOW: usize = 32 * 1024;
 /// Of a client id, so much is remembered for the log.
@@ -18,12 +21,15 @@ const MAX_CLIENT_ID_BYTES: usize = 128;
 
 impl Session {
     fn may_read_client(&self) -> bool {
-        !self.fin && !self.waiting && self.leg_has_room()
+        // What is read whole does not go to a leg yet.
+        !self.fin && !self.waiting && (self.leg_has_room() || matches!(self.from_client.moving, Moving::Read { .. }))
     }
 
     pub(super) fn leg_has_room(&self) -> bool {
-        let relaying_to = self.legs.iter().find(|leg| leg.id == self.relaying_to);
-        relaying_to.is_none_or(|leg| leg.outbound.queued_bytes() < self.environment.settings.max_queued_bytes)
+        let max_bytes = self.environment.settings.max_queued_bytes;
+        // Others' queues are bounded by what is kept, save batches that nobody answers.
+        let max_bytes_of = |leg: &Leg| if leg.id == self.relaying_to { max_bytes } else { max_bytes.saturating_mul(OTHER_LEGS_SHARE) };
+        self.legs.iter().all(|leg| leg.outbound.queued_bytes() < max_bytes_of(leg))
     }
 
     pub(super) fn poll_client_read(&mut self, cx: &mut Context<'_>) -> bool {

@@ -1,5 +1,6 @@
 //! From the legs to their client.
 
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -15,11 +16,20 @@ impl Session {
     pub(super) fn poll_opening(&mut self, cx: &mut Context<'_>) -> bool {
         let mut progress = false;
         // Carrying out changes the list: the ids of those that were opening are taken first, and there are hardly ever any.
-        let opening = |leg: &&Leg| matches!(leg.socket, Socket::Opening(_));
+        let opening = |leg: &&Leg| matches!(leg.socket, Socket::Opening(..));
         let ids: Vec<LegId> = self.legs.iter().filter(opening).map(|leg| leg.id).collect();
         for id in ids {
-            let Some(Leg { socket: Socket::Opening(opening), .. }) = self.leg_mut(id) else { continue };
-            let Poll::Ready(opened) = opening.as_mut().poll(cx) else { continue };
+            let Some(Leg { socket: Socket::Opening(opening, connecting), .. }) = self.leg_mut(id) else { continue };
+            let opened = opening.as_mut().poll(cx);
+            let has_begun = connecting.take_if(|begun| begun.load(Ordering::Relaxed)).is_some();
+            let Poll::Ready(opened) = opened else {
+                if has_begun {
+                    self.now = Instant::now();
+                    self.on_leg(id, LegEvent::Connecting);
+                    progress = true;
+                }
+                continue;
+            };
             self.now = Instant::now();
             let event = match opened {
                 Some((index, socket)) => {

@@ -6,9 +6,11 @@ use bytes::Bytes;
 
 use super::{Core, Surroundings};
 use crate::rewrite::{Merge, Merged, RewriteError, merge_produce, virtual_endpoints};
+use crate::session::gate::Key;
+use crate::session::leg::LegState;
 use crate::session::produce::{Fate, Opened, Part, PartState};
 use crate::session::request::Body;
-use crate::session::{CloseReason, DetourEnd, Note, SlotId};
+use crate::session::{CloseReason, DetourEnd, LegId, Note, SlotId};
 use crate::wire::ApiKey;
 use crate::wire::produce::ProduceResults;
 
@@ -24,8 +26,7 @@ impl Core {
 
     /// Requests whose client will not wait longer: what is open gets the true retriable error.
     pub(super) fn cut_overdue(&mut self, now: Instant, around: &Surroundings<'_>) {
-        let hold_mixed = self.detours.hold_mixed;
-        let overdue = |body: &Body| matches!(body, Body::Opened(opened) if !opened.is_done() && now >= opened.answered_by(hold_mixed));
+        let overdue = |body: &Body| matches!(body, Body::Opened(opened) if !opened.is_done() && now >= self.answered_by(opened));
         let numbers: Vec<u64> = self.requests.iter().filter(|request| overdue(&request.body)).map(|request| request.number).collect();
         for number in numbers {
             let Some(mut opened) = self.lend(number) else { continue };
@@ -37,12 +38,41 @@ impl Core {
                 let Some(part) = opened.parts.get(ordinal).filter(|part| !part.is_done()) else { continue };
                 let (key, error) = ((part.key.topic.clone(), part.key.partition), part.unsettled_error());
                 let leader = super::results::leader_now(&part.key, around);
+                let line = part.key.clone();
                 self.given_up.insert(key, leader);
                 self.finish(now, number, &mut opened, ordinal, Fate::Made { error });
+                self.cut_behind(now, number, &line);
             }
             opened.was_cut = true;
             self.put_back(number, opened);
         }
+    }
+
+    /// What waits behind a batch that its client has to send again must not go before it: a leader without state for the producer
+    /// would take it for the first.
+    fn cut_behind(&mut self, now: Instant, number: u64, key: &Key) {
+        let behind: Vec<u64> = self.requests.iter().map(|request| request.number).filter(|later| *later > number).collect();
+        for later in behind {
+            let Some(mut opened) = self.lend(later) else { continue };
+            for ordinal in 0..opened.parts.len() {
+                let Some(part) = opened.parts.get(ordinal).filter(|part| part.key == *key && part.is_unsent()) else { continue };
+                let error = part.unsettled_error();
+                self.finish(now, later, &mut opened, ordinal, Fate::Made { error });
+            }
+            self.put_back(later, opened);
+        }
+    }
+
+    /// When the client is answered at the latest: its own deadline or, once some parts are settled and the others wait for more than a
+    /// broker's answer, soon after that.
+    pub(super) fn answered_by(&self, opened: &Opened) -> Instant {
+        let Some(first) = opened.first_done else { return opened.deadline };
+        let is_well = |id: LegId| self.leg(id).is_some_and(|leg| matches!(leg.state, LegState::Up(_)) && leg.suspected_at.is_none());
+        let is_answering = |part: &Part| matches!(part.state, PartState::Sent { leg, .. } if is_well(leg));
+        if opened.parts.iter().any(is_answering) {
+            return opened.deadline;
+        }
+        opened.deadline.min(first.max(opened.last_trouble.unwrap_or(first)) + self.detours.hold_mixed)
     }
 
     /// Answers every request whose parts are all settled.
@@ -97,14 +127,6 @@ impl Core {
 }
 
 impl Opened {
-    /// When the client is answered at the latest: its own deadline, or, once some parts are settled, soon after that.
-    pub fn answered_by(&self, hold_mixed: std::time::Duration) -> Instant {
-        match self.first_done {
-            Some(first) => self.deadline.min(first + hold_mixed),
-            None => self.deadline,
-        }
-    }
-
     pub fn has_unsent(&self) -> bool {
         self.parts.iter().any(Part::is_unsent)
     }

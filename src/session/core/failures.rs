@@ -5,8 +5,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Core, Port, Surroundings, Unreachable};
-use crate::cluster::{NodeId, Want};
+use super::{Core, Port, Surroundings, Unreachable, Waiting};
+use crate::cluster::{NodeId, Want, WantedTopic};
+use crate::session::gate::TopicKey;
 use crate::session::leg::{Leg, LegState, Outstanding};
 use crate::session::produce::{Part, PartState, Refused};
 use crate::session::request::Body;
@@ -16,7 +17,9 @@ use crate::session::{Ambiguous, CloseReason, DepartureSign, DetourStart, LegId, 
 /// A request whose connection was lost so often, after it was written each time, may be why: then its client learns of it.
 const LOSSES_MAX: u32 = 8;
 /// The same for requests that any broker may answer: each loss is another broker's.
-const RESENT_MAX: u32 = 3;
+const RESENT_MAX: u32 = 10;
+/// A broker that has closed so often on batches with `acks=0`, though the view went on to name it: it is the client's turn.
+const DOUBTS_MAX: u32 = 8;
 
 impl Core {
     pub(super) fn lose_leg(&mut self, now: Instant, id: LegId, written_bytes: u64, sign: DepartureSign, around: &Surroundings<'_>) {
@@ -29,8 +32,8 @@ impl Core {
         };
         let node = leg.node();
         let was_opening = matches!(leg.state, LegState::Opening(_));
-        self.doubted.extend(node.filter(|_| leg.has_unanswered).map(|node| (node, None)));
-        let was_used = !leg.outstanding.is_empty() || leg.has_unanswered;
+        self.doubted.extend(node.filter(|_| leg.has_unanswered()).map(|node| (node, None)));
+        let was_used = !leg.outstanding.is_empty() || leg.has_unanswered();
         if let Some(node) = node.filter(|_| was_opening || was_used || sign != DepartureSign::Closed) {
             self.note(Note::Departure { node, sign });
             self.want_broker(node, around);
@@ -39,8 +42,15 @@ impl Core {
             self.back_off_from(now, node);
         }
         if is_home {
-            self.lose_home(now, &leg, written_bytes, around);
+            if was_opening {
+                self.home_failures = self.home_failures.saturating_add(1);
+            }
+            self.lose_home(now, &leg, around);
+            if self.waiting == Some(Waiting::Home) {
+                self.resume();
+            }
         }
+        self.lose_unanswered(now, &leg, written_bytes);
         if self.closed {
             return;
         }
@@ -53,14 +63,23 @@ impl Core {
         }
     }
 
-    fn lose_home(&mut self, now: Instant, leg: &Leg, _written_bytes: u64, around: &Surroundings<'_>) {
+    /// Batches with `acks=0` that were on the leg: what was not written is lost, which only a closed connection can say; what was
+    /// written may have been refused, which a broker says by closing. It is not sent again; those that follow wait for a fresh view.
+    fn lose_unanswered(&mut self, now: Instant, leg: &Leg, written_bytes: u64) {
+        if !leg.has_unanswered() || self.closed {
+            return;
+        }
+        self.doubts += 1;
+        if leg.unanswered_end > written_bytes || self.doubts > DOUBTS_MAX {
+            return self.close(CloseReason::Undeliverable);
+        }
+        self.enter_slow_path(now);
+    }
+
+    fn lose_home(&mut self, now: Instant, leg: &Leg, around: &Surroundings<'_>) {
         let reason = if matches!(leg.state, LegState::Up(_)) { CloseReason::UpstreamClosed } else { CloseReason::UpstreamConnectFailed };
         if self.logged_in || leg.outstanding.iter().any(|lost| lost.number == 0) || self.relays_what_is_lost(leg.id) {
             return self.close(reason);
-        }
-        if leg.has_unanswered && matches!(leg.state, LegState::Opening(_)) {
-            // Batches with `acks=0` were given to it, and never left: this is all that their client can be told.
-            return self.close(CloseReason::Undeliverable);
         }
         if let Port::Node(node) = self.port
             && (leg.node() == Some(node) || leg.node().is_none())
@@ -90,10 +109,11 @@ impl Core {
         match self.request_mut(lost.number).map(|request| &mut request.body) {
             // Answered at its deadline, or not whole yet: then it goes on when its last byte has come.
             None | Some(Body::Whole { frame: None, .. } | Body::Lent) => {}
-            Some(Body::Whole { .. }) => self.go_elsewhere(now, lost.number, around),
+            Some(Body::Whole { .. }) => self.go_elsewhere(now, lost.number, was_written, around),
             Some(Body::Opened(_)) => {
                 let Some(mut opened) = self.lend(lost.number) else { return };
                 self.begin_detour(now, &mut opened, if self.home.is_down() { DetourStart::HomeLost } else { DetourStart::LegLost });
+                opened.last_trouble = Some(now);
                 for (ordinal, part) in opened.parts.iter_mut().enumerate() {
                     let was_on_it = match &lost.parts {
                         Some(parts) => parts.contains(&ordinal) && part.is_sent_on(leg.id),
@@ -130,11 +150,14 @@ impl Core {
     }
 
     /// A request that any broker may answer, or a produce request whose leg was lost before its last byte had come.
-    pub(super) fn go_elsewhere(&mut self, now: Instant, number: u64, around: &Surroundings<'_>) {
+    pub(super) fn go_elsewhere(&mut self, now: Instant, number: u64, was_written: bool, around: &Surroundings<'_>) {
         let slot = self.slot_of(number);
+        let failures = self.home_failures;
+        let wait = (!was_written && failures > 0).then(|| self.back_off(failures - 1));
         let Some(request) = self.request_mut(number) else { return };
-        let Body::Whole { head, frame: Some(frame), resent } = &mut request.body else { return };
+        let Body::Whole { head, frame: Some(frame), resent, stranded } = &mut request.body else { return };
         let head = *head;
+        *stranded = false;
         if super::opening::is_produce(&head) {
             if !self.open_request(number, None, around) {
                 self.close(CloseReason::UpstreamClosed);
@@ -144,6 +167,14 @@ impl Core {
         *resent += 1;
         let (too_often, frame) = (*resent > RESENT_MAX, frame.clone().into_frame());
         let Some(slot) = slot.filter(|_| !too_often) else { return self.close(CloseReason::UpstreamClosed) };
+        if let Some(wait) = wait.filter(|_| self.home.is_down()) {
+            // Not at once, again and again, while there is nobody.
+            if let Some(Body::Whole { stranded, .. }) = self.request_mut(number).map(|request| &mut request.body) {
+                *stranded = true;
+            }
+            self.stranded_until = Some(self.stranded_until.map_or(now + wait, |due| due.max(now + wait)));
+            return;
+        }
         if self.home_for(now, Reach::Any, around) != super::home::Home::Ready {
             return self.close(CloseReason::UpstreamConnectFailed);
         }
@@ -151,6 +182,19 @@ impl Core {
         self.put_on_leg(now, self.home.id, (number, slot, &head), bytes, None);
         self.note(Note::Resent { bytes });
         self.send(self.home.id, frame);
+    }
+
+    /// Requests that found nobody go out again.
+    pub(super) fn send_stranded(&mut self, now: Instant, around: &Surroundings<'_>) {
+        if self.stranded_until.is_none_or(|due| now < due) {
+            return;
+        }
+        self.stranded_until = None;
+        let stranded = |body: &Body| matches!(body, Body::Whole { stranded: true, .. });
+        let numbers: Vec<u64> = self.requests.iter().filter(|request| stranded(&request.body)).map(|request| request.number).collect();
+        for number in numbers {
+            self.go_elsewhere(now, number, true, around);
+        }
     }
 
     fn back_off_from(&mut self, now: Instant, node: NodeId) {
@@ -173,25 +217,12 @@ impl Core {
         if self.closed {
             return None;
         }
-        let due = |leg: &Leg| {
-            let since = match leg.state {
-                LegState::Opening(_) => leg.since,
-                LegState::Up(_) => leg.outstanding.front().filter(|oldest| is_telling(oldest)).and_then(|_| leg.oldest_sent_at())?,
-                LegState::Down => return None,
-            };
-            let from = leg.suspected_at.map_or(since, |before| before.max(since));
-            Some(from + self.detours.suspect_after)
-        };
-        self.legs.iter().chain([&self.home]).filter_map(due).min()
+        self.legs.iter().chain([&self.home]).filter_map(|leg| leg.suspect_at(self.detours.suspect_after)).min()
     }
 
     pub(super) fn suspect_silent_legs(&mut self, now: Instant, around: &Surroundings<'_>) {
         let suspect_after = self.detours.suspect_after;
-        let is_silent = |leg: &Leg| {
-            let from = leg.suspected_at.into_iter().chain(leg.oldest_sent_at()).chain([leg.since]).max();
-            let speaks = matches!(leg.state, LegState::Up(_)) && leg.outstanding.front().is_none_or(|oldest| !is_telling(oldest));
-            !leg.is_down() && !speaks && from.is_some_and(|from| now >= from + suspect_after)
-        };
+        let is_silent = |leg: &Leg| leg.suspect_at(suspect_after).is_some_and(|due| now >= due);
         let silent: Vec<LegId> = [&self.home].into_iter().chain(&self.legs).filter(|leg| is_silent(leg)).map(|leg| leg.id).collect();
         for id in silent {
             let is_home = self.home.id == id;
@@ -238,12 +269,20 @@ impl Core {
                     _ => None,
                 })
                 .collect();
-            self.wants.extend(wants);
+            for want in wants {
+                let topic = match &want {
+                    Want::Partition { topic: WantedTopic::Name(name), .. } => Some(TopicKey::Name(name.clone())),
+                    Want::Partition { topic: WantedTopic::Id(id), .. } => Some(TopicKey::Id(*id)),
+                    Want::Broker { .. } => None,
+                };
+                self.want(topic, want);
+            }
         }
     }
 
     /// Leaves legs whose broker has been silent for a while, and of which the view by now knows better.
     pub(super) fn leave_silent_legs(&mut self, now: Instant, around: &Surroundings<'_>) {
+        self.leave_wrong_addresses(now, around);
         let suspects: Vec<LegId> = [&self.home]
             .into_iter()
             .chain(&self.legs)
@@ -260,9 +299,25 @@ impl Core {
             let is_unlisted = around.view.generation > 0 && !around.view.brokers.contains_key(&node);
             let has_moved = leg.outstanding.iter().any(|waiting| self.has_moved(waiting.number, id, node, around));
             if is_unlisted || has_moved {
+                let written_bytes = if matches!(leg.state, LegState::Opening(_)) { 0 } else { u64::MAX };
                 self.actions.push_back(crate::session::Action::DropLeg(id));
-                self.lose_leg(now, id, u64::MAX, DepartureSign::Silent, around);
+                self.lose_leg(now, id, written_bytes, DepartureSign::Silent, around);
             }
+        }
+    }
+
+    /// Leaves detours' legs that are being connected to where their broker is no more.
+    fn leave_wrong_addresses(&mut self, now: Instant, around: &Surroundings<'_>) {
+        let is_wrong = |leg: &&Leg| match &leg.state {
+            LegState::Opening(targets) => targets.iter().all(|target| {
+                target.node.is_some_and(|node| around.view.brokers.get(&node).is_none_or(|broker| broker.endpoint != target.endpoint))
+            }),
+            _ => false,
+        };
+        let wrong: Vec<LegId> = self.legs.iter().filter(is_wrong).map(|leg| leg.id).collect();
+        for id in wrong {
+            self.actions.push_back(crate::session::Action::DropLeg(id));
+            self.lose_leg(now, id, 0, DepartureSign::Refused, around);
         }
     }
 
@@ -278,9 +333,4 @@ impl Core {
             _ => false,
         })
     }
-}
-
-/// Requests whose answer a broker does not hold back on purpose for longer than suspicion takes.
-fn is_telling(waiting: &Outstanding) -> bool {
-    waiting.number != 0
 }

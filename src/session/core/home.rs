@@ -11,7 +11,7 @@
 use std::time::Instant;
 
 use super::{Core, Port, Surroundings, Waiting};
-use crate::cluster::{NodeId, Observation};
+use crate::cluster::Observation;
 use crate::session::leg::{Leg, LegState};
 use crate::session::treatment::Reach;
 use crate::session::{Action, CloseReason, LegId, Target};
@@ -30,7 +30,11 @@ impl Core {
             Port::Bootstrap => return self.bootstrap_home(now, around),
             Port::Node(node) => node,
         };
+        let mut reach = reach;
         let listed = around.view.brokers.get(&node).map(|broker| Target { node: Some(node), endpoint: broker.endpoint.clone() });
+        if reach == Reach::ItselfWhileListed {
+            reach = if listed.is_some() { Reach::Itself } else { Reach::Any };
+        }
         if listed.is_none() && around.view.generation > 0 && !around.view.is_departed(node) {
             // After a restart of the proxy: to this client the broker exists, and it shall go on to.
             self.actions.push_back(Action::Learn(Observation::AskedFor(node)));
@@ -38,7 +42,7 @@ impl Core {
         if !self.home.is_down() {
             return match listed {
                 Some(_) if reach == Reach::Itself && self.home_is_stand_in() => self.leave_stand_in(now, around),
-                None if reach == Reach::Itself && self.home_is_stand_in() => self.not_listed(node, around),
+                None if reach == Reach::Itself && self.home_is_stand_in() => self.not_listed(around),
                 _ => Home::Ready,
             };
         }
@@ -52,13 +56,13 @@ impl Core {
                 }
                 return Home::Wait;
             }
-            None if reach == Reach::Itself => return self.not_listed(node, around),
+            None if reach == Reach::Itself => return self.not_listed(around),
             listed => {
                 let mut targets = self.bootstrap_targets(around);
                 targets.retain(|target| target.node != Some(node));
                 targets.extend(listed);
                 if targets.is_empty() {
-                    return self.not_listed(node, around);
+                    return self.not_listed(around);
                 }
                 self.open_home(now, targets);
             }
@@ -74,8 +78,7 @@ impl Core {
         Home::Ready
     }
 
-    fn not_listed(&mut self, node: NodeId, around: &Surroundings<'_>) -> Home {
-        let _ = node;
+    fn not_listed(&mut self, around: &Surroundings<'_>) -> Home {
         self.ask_for_brokers(around);
         self.close(CloseReason::BrokerNotListed);
         Home::Closed

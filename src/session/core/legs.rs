@@ -44,6 +44,13 @@ impl Core {
         }
         let is_home = self.home.id == leg;
         match event {
+            LegEvent::Connecting => {
+                if let Some(leg) = self.leg_mut(leg) {
+                    leg.is_connecting = true;
+                    leg.since = now;
+                }
+                return;
+            }
             LegEvent::Opened(index) => {
                 let Some(leg) = self.leg_mut(leg) else { return };
                 let LegState::Opening(targets) = std::mem::take(&mut leg.state) else { return };
@@ -57,6 +64,7 @@ impl Core {
                     self.unreachable.remove(&node);
                 }
                 if is_home {
+                    self.home_failures = 0;
                     // It may have moved while the connection was made.
                     self.may_have_moved = true;
                 }
@@ -103,7 +111,6 @@ impl Core {
         if self.closed {
             return;
         }
-        self.end_transaction_if_clear(now, around);
         self.go_on(now, around);
         self.settle();
     }

@@ -121,10 +121,15 @@ pub struct Core {
     /// Brokers that closed a leg with `acks=0` bytes on it, which may be all that they say to a batch that is not for them.
     /// The number of the refresh that will tell: the first that asks for a partition of theirs.
     doubted: HashMap<NodeId, Option<u64>>,
+    /// How often legs were lost with such bytes on them.
+    doubts: u32,
+    /// When requests that any broker may answer are tried again, after nobody could be reached.
+    stranded_until: Option<Instant>,
+    home_failures: u32,
     /// Partitions whose detour ended unsettled, and the leader and epoch of that time: until the view changes their errors pass.
     given_up: HashMap<(TopicKey, i32), Option<(NodeId, i32)>>,
-    /// What the parts that are `Asking` for `next_token` want.
-    wants: Vec<Want>,
+    /// What is to be asked for next: one refresh per topic, so that none waits for another's, with its number.
+    wants: Vec<(Option<TopicKey>, u64, Vec<Want>)>,
     next_token: u64,
     /// Metadata answers that name a leader under suspicion.
     held_metadata: VecDeque<metadata::Held>,
@@ -213,6 +218,9 @@ impl Core {
             slow_due: None,
             unreachable: HashMap::new(),
             doubted: HashMap::new(),
+            doubts: 0,
+            stranded_until: None,
+            home_failures: 0,
             given_up: HashMap::new(),
             wants: Vec::new(),
             next_token: 1,

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::{Core, Surroundings};
+use super::{Core, Reading, Surroundings};
 use crate::cluster::{NodeId, TopicId, TopicRef};
 use crate::session::gate::{Key, TopicKey, Whose};
 use crate::session::produce::{Kept, Opened, Part, PartState, patience};
@@ -45,13 +45,17 @@ impl Core {
     pub(super) fn put_back(&mut self, number: u64, opened: Box<Opened>) {
         match self.request_mut(number) {
             Some(request) => request.body = Body::Opened(opened),
-            // The session was closed meanwhile, and settled all tickets but these.
-            None => {
-                let open = opened.parts.iter().filter(|part| !part.is_done());
-                let wake = open.flat_map(|part| self.gate.settle(&part.key, number)).collect();
-                self.wake(wake);
-            }
+            // The session was closed meanwhile, and everything forgotten that was there to be forgotten.
+            None => self.settle_all(number, &opened),
         }
+    }
+
+    fn settle_all(&mut self, number: u64, opened: &Opened) {
+        let mut wake = Vec::new();
+        for part in opened.parts.iter().filter(|part| !part.is_done()) {
+            wake.extend(self.gate.settle(&part.key, number));
+        }
+        self.wake(wake);
     }
 
     /// Every kept produce request that is whole gets opened: from its first detour on, a session knows what its requests hold.
@@ -60,6 +64,9 @@ impl Core {
             Body::Whole { head, frame: Some(_), .. } => head.api == ApiKey::PRODUCE,
             _ => false,
         };
+        if self.logged_in {
+            return;
+        }
         let numbers: Vec<u64> = self.requests.iter().filter(|request| produce(request)).map(|request| request.number).collect();
         for number in numbers {
             let leg = self.home.outstanding.iter().any(|on_leg| on_leg.number == number).then_some(self.home.id);
@@ -80,13 +87,13 @@ impl Core {
         let head = *head;
         let Some(frame) = frame.take().map(Kept::into_frame) else { return false };
         let Ok(parsed) = ProduceRequest::parse(&frame, &head) else {
-            request.body = Body::Whole { head, frame: Some(frame.into()), resent: 0 };
+            request.body = Body::Whole { head, frame: Some(frame.into()), resent: 0, stranded: false };
             return false;
         };
         let topics: Vec<TopicKey> = parsed.topics.iter().map(|topic| topic_key(topic.name_in(&frame), around)).collect();
         if has_twins(&parsed, &topics) {
             // No client does that, and one line per partition could not hold them apart.
-            request.body = Body::Whole { head, frame: Some(frame.into()), resent: 0 };
+            request.body = Body::Whole { head, frame: Some(frame.into()), resent: 0, stranded: false };
             return false;
         }
         let mut parts = Vec::with_capacity(parsed.partitions.len());
@@ -107,7 +114,17 @@ impl Core {
         }
         let timeout_ms = head.produce.map_or(0, |produce| produce.timeout_ms);
         let deadline = request.arrived_at + patience(&software, timeout_ms, configured);
-        let opened = Opened { head, frame, request: parsed, parts, deadline, first_done: None, detoured_at: None, was_cut: false };
+        let opened = Opened {
+            head,
+            frame,
+            request: parsed,
+            parts,
+            deadline,
+            first_done: None,
+            last_trouble: None,
+            detoured_at: None,
+            was_cut: false,
+        };
         request.body = Body::Opened(Box::new(opened));
         self.slow_due.get_or_insert(deadline);
         true
@@ -115,18 +132,17 @@ impl Core {
 
     /// Nothing is sent again any more, and nobody waits for this session.
     pub(super) fn forget_requests(&mut self) {
-        let mut wake = Vec::new();
         for request in std::mem::take(&mut self.requests) {
             self.gate.give_back(request.reserved_bytes);
             if let Body::Opened(opened) = request.body {
-                for part in opened.parts.iter().filter(|part| !part.is_done()) {
-                    wake.extend(self.gate.settle(&part.key, request.number));
-                }
+                self.settle_all(request.number, &opened);
             }
+        }
+        if let Some(Reading::Produce { reserved_bytes, .. }) = self.reading.take() {
+            self.gate.give_back(reserved_bytes);
         }
         self.kept_bytes = 0;
         self.gate.leave(self.member);
-        self.wake(wake);
     }
 
     pub(super) fn slot_of(&self, number: u64) -> Option<SlotId> {

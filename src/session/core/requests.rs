@@ -66,7 +66,7 @@ impl Core {
         match treatment {
             Treatment::Unanswered => {
                 self.home.given_bytes += u64::from(head.frame_bytes);
-                self.home.has_unanswered = true;
+                self.home.unanswered_end = self.home.given_bytes;
                 self.relay()
             }
             Treatment::ApiVersions => {
@@ -110,7 +110,7 @@ impl Core {
         }
         self.kept_bytes += bytes;
         let number = self.gate.number();
-        let body = Body::Whole { head: *head, frame: None, resent: 0 };
+        let body = Body::Whole { head: *head, frame: None, resent: 0, stranded: false };
         self.requests.push_back(Request { number, slot: Some(slot), arrived_at: now, reserved_bytes: bytes, body });
         self.put_on_leg(now, self.home.id, (number, slot, head), bytes, None);
         self.keeping = Some(number);
@@ -182,9 +182,13 @@ impl Core {
                 *frame = Some(kept);
             }
             // Its leg was lost while it came.
-            if self.home.outstanding.back().is_none_or(|last| last.number != number) {
-                self.go_elsewhere(now, number, around);
+            let is_lost = self.home.outstanding.back().is_none_or(|last| last.number != number);
+            if is_lost {
+                self.go_elsewhere(now, number, false, around);
                 self.go_on(now, around);
+            } else if self.slow_due.is_some() {
+                // What comes behind it has to know that it is there.
+                self.open_all(around);
             }
         }
         self.settle();
@@ -200,7 +204,7 @@ impl Core {
                 self.send_whole(now, slot, &head, frame, around);
             }
             Some(Reading::Produce { number, slot, head, arrived_at, reserved_bytes }) => {
-                let body = Body::Whole { head, frame: Some(frame.into()), resent: 0 };
+                let body = Body::Whole { head, frame: Some(frame.into()), resent: 0, stranded: false };
                 self.requests.push_back(Request { number, slot, arrived_at, reserved_bytes, body });
                 if self.open_request(number, None, around) {
                     self.go_on(now, around);
@@ -224,7 +228,7 @@ impl Core {
         self.gate.reserve_anyway(bytes);
         self.kept_bytes += bytes;
         let number = self.gate.number();
-        let body = Body::Whole { head: *head, frame: Some(frame.clone().into()), resent: 0 };
+        let body = Body::Whole { head: *head, frame: Some(frame.clone().into()), resent: 0, stranded: false };
         self.requests.push_back(Request { number, slot: Some(slot), arrived_at: now, reserved_bytes: bytes, body });
         self.put_on_leg(now, self.home.id, (number, slot, head), bytes, None);
         self.send(self.home.id, frame);

@@ -30,11 +30,15 @@ impl Core {
         if head.frame_bytes > self.limits.max_response_bytes {
             return self.too_large("response_bytes");
         }
-        let is_kept_produce = api == ApiKey::PRODUCE && number != 0;
-        if rewrite::concerns(api, version) || is_kept_produce || !is_home {
+        if let Some(leg) = self.leg_mut(leg) {
+            leg.suspected_at = None;
+        }
+        // What is kept may have to be asked again, which a response that has begun to leave would not allow.
+        let is_kept = number != 0;
+        if rewrite::concerns(api, version) || is_kept || !is_home {
             // A small one keeps its hints, rewritten; for a large one, memory is worth more than hints.
             let is_large = head.frame_bytes > self.limits.max_parked_bytes;
-            let may_skim = is_large && is_home && !is_kept_produce && wire::EndpointSkimmer::knows(api, version);
+            let may_skim = is_large && is_home && !is_kept && wire::EndpointSkimmer::knows(api, version);
             if may_skim && self.order.begin(id) {
                 return ResponseVerdict::Skim(answer);
             }

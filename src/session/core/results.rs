@@ -61,6 +61,9 @@ impl Core {
 
     /// Whether a response to a request on the fast path has anything that is not for the client.
     fn needs_detour(&self, frame: &Bytes, version: i16) -> Result<bool, Malformed> {
+        if self.logged_in {
+            return Ok(false);
+        }
         let results = ProduceResults::parse(frame, version)?;
         let is_busy = self.slow_until.is_some() || self.gate.is_moving();
         Ok(results.results.iter().any(|result| match classify(result.error, result.base_offset) {
@@ -143,6 +146,9 @@ impl Core {
         }
         self.actions.push_back(crate::session::Action::Note(Note::MaskedError(result.error)));
         self.begin_detour(now, opened, DetourStart::Moved);
+        opened.last_trouble = Some(now);
+        self.enter_slow_path(now);
+        self.open_all(around);
         let Some(part) = opened.parts.get_mut(ordinal) else { return };
         self.gate.back(&part.key, number);
         if verdict == Verdict::OutOfOrder {

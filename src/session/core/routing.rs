@@ -33,8 +33,9 @@ impl Core {
 
     fn route_one(&mut self, now: Instant, number: u64, opened: &mut Opened, around: &Surroundings<'_>) {
         let mut targets: Vec<(NodeId, Vec<usize>)> = Vec::new();
+        let is_unanswered = opened.acks() == 0;
         for ordinal in 0..opened.parts.len() {
-            let Some(part) = opened.parts.get(ordinal) else { continue };
+            let Some(part) = opened.parts.get_mut(ordinal) else { continue };
             if !part.is_unsent() {
                 continue;
             }
@@ -46,29 +47,38 @@ impl Core {
             if !matches!(part.state, PartState::Ready) || part.not_before.is_some_and(|at| now < at) {
                 continue;
             }
+            part.not_before = None;
+            let key = (part.key.topic.clone(), part.key.partition);
             match super::results::leader_now(&part.key, around) {
                 Some((node, _)) if !self.serves_version(node, opened.head.version, around) => {
                     let error = part.unsettled_error();
                     self.finish(now, number, opened, ordinal, Fate::Made { error });
                 }
-                Some((node, epoch)) if opened.acks() == 0 && part.refused.is_none() && self.doubted.contains_key(&node) => {
-                    self.doubted.entry(node).and_modify(|asked| *asked = asked.or(Some(self.next_token)));
-                    let refused = Refused { node, epoch, by_silence: true };
-                    if let Some(part) = opened.parts.get_mut(ordinal) {
-                        self.ask_for(part, Some(refused), around);
+                Some((node, epoch)) if is_unanswered && part.refused.is_none() && self.doubted.contains_key(&node) => {
+                    self.ask_for(part, Some(Refused { node, epoch, by_silence: true }), around);
+                    if let PartState::Asking(token) = part.state {
+                        self.doubted.entry(node).and_modify(|asked| *asked = asked.or(Some(token)));
                     }
                 }
                 Some((node, _)) => match targets.iter_mut().find(|(known, _)| *known == node) {
                     Some((_, parts)) => parts.push(ordinal),
                     None => targets.push((node, vec![ordinal])),
                 },
-                None => {
-                    self.begin_detour(now, opened, DetourStart::Routed);
-                    if let Some(part) = opened.parts.get_mut(ordinal) {
-                        self.gate.back(&part.key, number);
-                        self.ask_for(part, None, around);
-                    }
+                None if part.times_sent == 0 && self.given_up.get(&key).is_some_and(Option::is_none) => {
+                    let error = part.unsettled_error();
+                    self.finish(now, number, opened, ordinal, Fate::Made { error });
                 }
+                None => match self.home.node().filter(|_| part.times_sent == 0 && part.attempts > 0 && self.home_serves(around)) {
+                    // The cluster was asked and did not say: the client meant this one, which knows what to answer.
+                    Some(home) => match targets.iter_mut().find(|(known, _)| *known == home) {
+                        Some((_, parts)) => parts.push(ordinal),
+                        None => targets.push((home, vec![ordinal])),
+                    },
+                    None => {
+                        self.ask_for(part, None, around);
+                        self.begin_detour(now, opened, DetourStart::Routed);
+                    }
+                },
             }
         }
         for (node, parts) in targets {
@@ -176,7 +186,7 @@ impl Core {
             // Nobody answers it; what becomes of it shows only if the leg closes.
             if let Some(leg) = self.leg_mut(leg) {
                 leg.given_bytes += bytes as u64;
-                leg.has_unanswered = true;
+                leg.unanswered_end = leg.given_bytes;
             }
             for ordinal in going {
                 self.finish(now, number, opened, ordinal, Fate::Made { error: 0 });

@@ -5,16 +5,17 @@ use std::time::Instant;
 use super::{Core, Port, Surroundings};
 use crate::cluster::{NodeId, Want, WantedTopic};
 use crate::session::gate::{Key, Member, TopicKey};
-use crate::session::leg::LegState;
+use crate::session::leg::{Leg, LegState};
 use crate::session::produce::{Opened, Part, PartState, Refused};
-use crate::session::request::Body;
+use crate::session::request::{Body, Request};
 use crate::session::{Action, DetourStart, Note};
 
 impl Core {
     /// Whether a produce request may not simply be relayed.
     #[inline]
     pub(super) fn must_look_into_produce(&self, around: &Surroundings<'_>) -> bool {
-        self.slow_until.is_some() || self.gate.is_moving() || !self.home_serves(around)
+        // A login cannot be repeated for a client yet: another leg would be nobody's.
+        !self.logged_in && (self.slow_until.is_some() || self.gate.is_moving() || !self.home_serves(around))
     }
 
     pub(super) fn enter_slow_path(&mut self, now: Instant) {
@@ -35,8 +36,9 @@ impl Core {
         if self.closed {
             return;
         }
-        self.cut_overdue(now, around);
+        self.send_stranded(now, around);
         self.route(now, around);
+        self.cut_overdue(now, around);
         self.flush_wants();
         self.answer_done(now, around);
         if self.held_ending.is_some() {
@@ -50,19 +52,19 @@ impl Core {
     }
 
     fn leave_slow_path(&mut self, now: Instant) {
-        if self.slow_until.is_none_or(|until| now < until) {
+        if self.slow_until.is_some_and(|until| now >= until) {
+            // Requests that come from now on go the fast way; those that are open stay until they are settled.
+            self.slow_until = None;
+        }
+        let is_open = |request: &Request| matches!(request.body, Body::Opened(_));
+        let is_idle = |leg: &Leg| leg.outstanding.is_empty();
+        if self.slow_until.is_some() || self.legs.is_empty() || self.requests.iter().any(is_open) || !self.legs.iter().all(is_idle) {
             return;
         }
-        let is_open = self.requests.iter().any(|request| matches!(request.body, Body::Opened(_)));
-        if is_open || self.legs.iter().any(|leg| !leg.outstanding.is_empty()) {
-            // It is needed still: a moment that has passed would be due for ever.
-            self.slow_until = Some(now + self.detours.linger);
-            return;
-        }
-        self.slow_until = None;
-        self.doubted.clear();
         self.given_up.clear();
         self.unreachable.clear();
+        self.doubted.clear();
+        self.doubts = 0;
         for leg in std::mem::take(&mut self.legs) {
             self.actions.push_back(Action::CloseLeg(leg.id));
         }
@@ -73,11 +75,11 @@ impl Core {
         for request in &self.requests {
             if let Body::Opened(opened) = &request.body {
                 let retries = opened.parts.iter().filter(|part| matches!(part.state, PartState::Ready)).filter_map(|part| part.not_before);
-                let soonest = retries.chain([opened.answered_by(self.detours.hold_mixed)]).min();
+                let soonest = retries.chain([self.answered_by(opened)]).min();
                 due = due.into_iter().chain(soonest).min();
             }
         }
-        due = due.into_iter().chain(self.held_metadata.iter().map(|held| held.until)).min();
+        due = due.into_iter().chain(self.held_metadata.iter().map(|held| held.until)).chain(self.stranded_until).min();
         self.slow_due = due;
     }
 
@@ -101,13 +103,25 @@ impl Core {
                 around.view.partition(super::opening::topic_ref(&part.key.topic), part.key.partition).map_or(-1, |known| known.epoch),
             ),
         };
-        self.wants.push(want(&part.key, leader, epoch));
-        part.state = PartState::Asking(self.next_token);
+        let token = self.want(Some(part.key.topic.clone()), want(&part.key, leader, epoch));
+        part.state = PartState::Asking(token);
+    }
+
+    /// Notes a want down; returns the number of the refresh that will ask for it.
+    pub(super) fn want(&mut self, topic: Option<TopicKey>, want: Want) -> u64 {
+        if let Some((_, token, wants)) = self.wants.iter_mut().find(|(known, _, _)| *known == topic) {
+            wants.push(want);
+            return *token;
+        }
+        let token = self.next_token;
+        self.next_token += 1;
+        self.wants.push((topic, token, vec![want]));
+        token
     }
 
     pub(super) fn want_broker(&mut self, node: NodeId, around: &Surroundings<'_>) {
         if let Some(broker) = around.view.brokers.get(&node) {
-            self.wants.push(Want::Broker { node, endpoint: broker.endpoint.clone() });
+            self.want(None, Want::Broker { node, endpoint: broker.endpoint.clone() });
         }
     }
 
@@ -116,16 +130,17 @@ impl Core {
         if let Port::Node(node) = self.port {
             self.want_broker(node, around);
         }
-        let wants = std::mem::take(&mut self.wants);
-        self.actions.push_back(Action::Refresh { token: self.next_token, wants });
-        self.next_token += 1;
+        if self.wants.is_empty() {
+            self.actions.push_back(Action::Refresh { token: 0, wants: Vec::new() });
+        }
+        self.flush_wants();
     }
 
     pub(super) fn flush_wants(&mut self) {
-        if !self.wants.is_empty() && !self.closed {
-            let wants = std::mem::take(&mut self.wants);
-            self.actions.push_back(Action::Refresh { token: self.next_token, wants });
-            self.next_token += 1;
+        for (_, token, wants) in std::mem::take(&mut self.wants) {
+            if !self.closed {
+                self.actions.push_back(Action::Refresh { token, wants });
+            }
         }
     }
 

@@ -29,7 +29,7 @@ impl Core {
         match producer.filter(|producer| *producer >= 0) {
             Some(producer) => {
                 self.held_ending = Some(HeldEnding { producer, slot, head, frame });
-                self.end_transaction_if_clear(now, around);
+                self.go_on(now, around);
             }
             // A first InitProducerId has no batches; what does not parse is the broker's to judge.
             None => self.send_whole(now, slot, &head, frame, around),

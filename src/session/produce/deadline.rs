@@ -13,6 +13,8 @@ const MARGIN: Duration = Duration::from_millis(500);
 const FRANZ_GO_OVERHEAD: Duration = Duration::from_secs(10);
 /// sarama's `Net.ReadTimeout`.
 const SARAMA_READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// A request without a sensible timeout (with `acks=0` it means nothing) is given the time that a detour takes.
+const SHORTEST: Duration = Duration::from_secs(1);
 /// Nobody is held longer, whatever stands in a request.
 const LONGEST: Duration = Duration::from_secs(120);
 
@@ -26,7 +28,7 @@ pub fn patience(software: &str, timeout_ms: i32, configured: Option<Duration>) -
     });
     // A tenth for those who hardly wait at all.
     let margin = MARGIN.min(gives_up / 10);
-    gives_up.saturating_sub(margin).min(LONGEST)
+    gives_up.saturating_sub(margin).clamp(SHORTEST, LONGEST)
 }
 
 #[cfg(test)]
@@ -46,8 +48,8 @@ mod tests {
 
     #[test]
     fn absurd_timeouts_are_bounded() {
-        assert_eq!(patience("", -5, None), Duration::ZERO);
+        assert_eq!(patience("", -5, None), SHORTEST);
         assert_eq!(patience("", i32::MAX, None), LONGEST);
-        assert_eq!(patience("", 100, None), Duration::from_millis(90));
+        assert_eq!(patience("", 100, None), SHORTEST);
     }
 }

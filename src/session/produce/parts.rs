@@ -22,6 +22,8 @@ pub struct Opened {
     pub deadline: Instant,
     /// When the first part was settled.
     pub first_done: Option<Instant>,
+    /// When a part of it came back last.
+    pub last_trouble: Option<Instant>,
     /// When it first needed more than its way there and back.
     pub detoured_at: Option<Instant>,
     /// The client was answered before every part was settled.

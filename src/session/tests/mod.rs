@@ -216,7 +216,7 @@ fn a_client_of_an_unlisted_broker_is_closed_but_waits_while_nothing_is_known() {
 
     let mut bench = Bench::new(Port::Node(NodeId(9)), View::default());
     assert_eq!(bench.request(&fetch(1)), RequestVerdict::Wait);
-    assert_eq!(bench.actions(), [Action::Refresh { token: 1, wants: Vec::new() }]);
+    assert_eq!(bench.actions(), [Action::Refresh { token: 0, wants: Vec::new() }]);
     bench.new_view(view(&[(9, 9092)]));
     assert_eq!(bench.actions(), [Action::Resume]);
     assert_eq!(bench.request(&fetch(1)), RequestVerdict::Relay(LegId::HOME));
@@ -226,7 +226,7 @@ fn a_client_of_an_unlisted_broker_is_closed_but_waits_while_nothing_is_known() {
 fn without_a_first_view_the_bootstrap_addresses_have_to_do() {
     let mut bench = Bench::new(Port::Node(NodeId(9)), View::default());
     assert_eq!(bench.request(&fetch(1)), RequestVerdict::Wait);
-    assert_eq!(bench.actions(), [Action::Refresh { token: 1, wants: Vec::new() }]);
+    assert_eq!(bench.actions(), [Action::Refresh { token: 0, wants: Vec::new() }]);
     bench.timeout(bench.now + Duration::from_secs(4));
     assert_eq!(bench.actions(), []);
     bench.timeout(bench.now + Duration::from_secs(5));
