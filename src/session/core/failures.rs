@@ -16,8 +16,8 @@ use crate::session::{Ambiguous, CloseReason, DepartureSign, DetourStart, LegId, 
 
 /// A request whose connection was lost so often, after it was written each time, may be why: then its client learns of it.
 const LOSSES_MAX: u32 = 8;
-/// The same for requests that any broker may answer: each loss is another broker's.
-const RESENT_MAX: u32 = 10;
+/// The same for requests that any broker may answer: each loss is another broker's, and counts thrice if the request was written.
+const RESENT_MAX: u32 = 9;
 /// A broker that has closed so often on batches with `acks=0`, though the view went on to name it: it is the client's turn.
 const DOUBTS_MAX: u32 = 8;
 
@@ -164,7 +164,7 @@ impl Core {
             }
             return;
         }
-        *resent += 1;
+        *resent += if was_written { 3 } else { 1 };
         let (too_often, frame) = (*resent > RESENT_MAX, frame.clone().into_frame());
         let Some(slot) = slot.filter(|_| !too_often) else { return self.close(CloseReason::UpstreamClosed) };
         if let Some(wait) = wait.filter(|_| self.home.is_down()) {

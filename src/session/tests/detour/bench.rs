@@ -394,7 +394,7 @@ impl Stage {
         self.sessions[session].legs.push(wire);
         match opened {
             Some(index) => self.later(session, leg, LegEvent::Opened(index)),
-            None if is_stuck => {}
+            None if is_stuck => self.later(session, leg, LegEvent::Connecting),
             None => {
                 self.sessions[session].wire(leg).state = End::Lost;
                 self.later(session, leg, LegEvent::Failed);
