@@ -74,7 +74,7 @@ fn a_late_answer_is_nobodys() {
     stage.sends(client, &Produce::of([numbered(7, 0, 1)]));
     stage.refuses(client, 1, 6);
     stage.moves_for_all("t", 0, 2);
-    stage.pass(15 * S);
+    stage.pass(29 * S + 800 * MS);
     assert_eq!(stage.errors(client), [7]);
     stage.acks(client, 2);
     assert!(stage.errors(client).is_empty());
