@@ -7,6 +7,7 @@ pub mod admin;
 pub mod cli;
 pub mod cluster;
 pub mod config;
+pub mod departures;
 pub mod discovery;
 pub mod driver;
 pub mod listeners;

@@ -9,6 +9,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("cluster", &["wire"]),
     ("rewrite", &["wire", "cluster"]),
     ("session", &["wire", "cluster", "rewrite"]),
+    ("departures", &["cluster", "session"]),
     ("metrics", &[]),
     ("transport", &["cluster"]),
     ("discovery", &["wire", "cluster", "transport", "metrics"]),
@@ -17,7 +18,23 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("admin", &[]),
     ("sim", &[]),
     ("config", &["cluster", "rewrite", "session", "discovery", "driver", "listeners", "transport"]),
-    ("proxy", &["admin", "cluster", "config", "discovery", "driver", "listeners", "metrics", "rewrite", "session", "transport", "wire"]),
+    (
+        "proxy",
+        &[
+            "admin",
+            "cluster",
+            "config",
+            "departures",
+            "discovery",
+            "driver",
+            "listeners",
+            "metrics",
+            "rewrite",
+            "session",
+            "transport",
+            "wire",
+        ],
+    ),
     (
         "cli",
         &[
@@ -41,7 +58,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that are state machines and parsers: no IO, no clock, no tasks.
-const PURE: &[&str] = &["wire", "cluster", "rewrite", "session"];
+const PURE: &[&str] = &["wire", "cluster", "rewrite", "session", "departures"];
 
 /// What gives impurity away, outside tests.
 const IMPURE: &[&str] =

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The state of the process, as the admin port reports it. Called on its tasks: answers at once and does not block.
 pub trait Status: Send + Sync {
@@ -26,6 +26,8 @@ pub struct StatusReport {
     pub cluster: ClusterStatus,
     pub virtual_brokers: Vec<VirtualBrokerStatus>,
     pub sessions: SessionsStatus,
+    /// The newest first: open ones, and the last that ended.
+    pub departures: Vec<DepartureStatus>,
     /// The limits in force, by their name in the configuration (`limits.connections`).
     pub limits: BTreeMap<String, u64>,
 }
@@ -57,9 +59,61 @@ pub struct VirtualBrokerStatus {
     pub node_id: i32,
     /// As clients are told: `host:port`.
     pub address: String,
-    /// `live` (the cluster lists the broker) or `unlisted`.
+    /// `live` (the cluster lists the broker), `departed` (it does not, and clients go on to be told of it), or `unlisted`.
     pub state: String,
     pub sessions: u64,
+}
+
+/// One departure of a broker.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct DepartureStatus {
+    pub node_id: i32,
+    /// The first sign: `refused`, `closed`, `silent`, `not_listed`.
+    pub reason: String,
+    /// Only rehearsed: the broker was well.
+    pub rehearsal: bool,
+    /// `suspected` (it may have been one lost connection), `departed`, `returned`, `retired` (clients are no longer told of it),
+    /// `rehearsed`.
+    pub state: String,
+    /// RFC 3339.
+    pub began_at: String,
+    pub ended_after_seconds: Option<f64>,
+    pub timeline: Vec<DepartureEvent>,
+    pub masked: MaskedStatus,
+}
+
+/// What happened first, and when.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct DepartureEvent {
+    pub after_seconds: f64,
+    pub event: String,
+}
+
+/// What was hidden from clients meanwhile, whichever broker it came from, and what was not.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct MaskedStatus {
+    /// Produce requests that took more than their way to their broker and back, and how they ended.
+    pub detours: u64,
+    pub acknowledged: u64,
+    /// Their client met a broker's own final error.
+    pub errors: u64,
+    /// Their client was answered with an error, since it would not have waited longer.
+    pub deadline_misses: u64,
+    /// Their transaction ended first.
+    pub cancelled: u64,
+    pub held_ms_max: u64,
+    pub held_ms_p99: u64,
+    pub attempts: u64,
+    pub resent_bytes: u64,
+    pub resent_batches_idempotent: u64,
+    /// They may be in the log twice.
+    pub resent_batches_plain: u64,
+    /// By Kafka's code; `other` for those beyond the first few.
+    pub masked_errors: BTreeMap<String, u64>,
+    /// Times that a partition without a leader was told its last one.
+    pub leaders_kept: u64,
+    pub metadata_held: u64,
+    pub budget_refusals: u64,
 }
 
 /// Client connections.

@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
 use super::Status;
+use super::rehearsal::{self, Rehearse};
 
 /// More visitors wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 64;
@@ -56,8 +57,14 @@ impl Admin {
     }
 
     /// Serves until `shutdown` ends; then the port closes at once, and with it every connection.
-    pub async fn serve(self, registry: Registry, status: Arc<dyn Status>, shutdown: impl Future<Output = ()>) {
-        let pages = pages(registry, status);
+    pub async fn serve(
+        self,
+        registry: Registry,
+        status: Arc<dyn Status>,
+        rehearsals: Arc<dyn Rehearse>,
+        shutdown: impl Future<Output = ()>,
+    ) {
+        let pages = pages(registry, status, rehearsals);
         let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut connections = tokio::task::JoinSet::new();
         let accept = async {
@@ -116,7 +123,7 @@ struct Shown {
     status: Arc<dyn Status>,
 }
 
-fn pages(registry: Registry, status: Arc<dyn Status>) -> Router {
+fn pages(registry: Registry, status: Arc<dyn Status>, rehearsals: Arc<dyn Rehearse>) -> Router {
     Router::new()
         .route("/", get(index))
         .route("/metrics", get(metrics))
@@ -124,6 +131,7 @@ fn pages(registry: Registry, status: Arc<dyn Status>) -> Router {
         .route("/readyz", get(ready))
         .route("/status.json", get(status_json))
         .with_state(Shown { registry, status })
+        .merge(rehearsal::pages(rehearsals))
         .layer(from_fn(with_safe_headers))
 }
 
@@ -146,7 +154,8 @@ async fn index() -> Html<&'static str> {
         "<li><a href=\"/metrics\">/metrics</a>: for Prometheus",
         "<li><a href=\"/healthz\">/healthz</a>: is the process alive",
         "<li><a href=\"/readyz\">/readyz</a>: do the ports listen, and did a broker answer lately",
-        "<li><a href=\"/status.json\">/status.json</a>: the cluster as seen, virtual brokers, sessions, limits",
+        "<li><a href=\"/status.json\">/status.json</a>: the cluster as seen, virtual brokers, sessions, the last departures, limits",
+        "<li><a href=\"/rehearsal\">/rehearsal</a>: the last rehearsal of a departure (see evenkeel rehearse --help)",
         "</ul>\n"
     ))
 }

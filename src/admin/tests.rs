@@ -29,6 +29,26 @@ impl Status for Scripted {
     }
 }
 
+/// Allows one of broker 7.
+struct OfSeven;
+
+impl Rehearse for OfSeven {
+    fn start(&self, broker: i32, lasting: std::time::Duration) -> Result<RehearsalReport, NoRehearsal> {
+        if broker != 7 {
+            return Err(NoRehearsal::Unknown(format!("no broker {broker}")));
+        }
+        Ok(RehearsalReport { broker, asked_seconds: lasting.as_secs_f64(), state: "running".to_owned(), ..Default::default() })
+    }
+
+    fn report(&self) -> Result<RehearsalReport, NoRehearsal> {
+        Err(NoRehearsal::Off)
+    }
+
+    fn stop(&self) -> Result<RehearsalReport, NoRehearsal> {
+        Err(NoRehearsal::NotNow("not now".to_owned()))
+    }
+}
+
 struct Running {
     address: std::net::SocketAddr,
     state: Arc<Scripted>,
@@ -42,7 +62,7 @@ async fn running() -> Running {
     let state = Arc::new(Scripted::default());
     let (stop, stopped) = oneshot::channel::<()>();
     let shutdown = async move { drop(stopped.await) };
-    let task = tokio::spawn(admin.serve(Metrics::new().registry, Arc::clone(&state) as Arc<dyn Status>, shutdown));
+    let task = tokio::spawn(admin.serve(Metrics::new().registry, Arc::clone(&state) as Arc<dyn Status>, Arc::new(OfSeven), shutdown));
     Running { address, state, stop, task }
 }
 
@@ -109,6 +129,30 @@ async fn it_only_reads_and_every_answer_has_safe_headers() {
         assert!(head.contains("x-content-type-options: nosniff") && head.contains("cache-control: no-store"), "{method} {path}: {head}");
         assert!(method == "GET" || body.is_empty(), "{method} {path}: {body}");
     }
+}
+
+#[tokio::test]
+async fn a_rehearsal_is_begun_by_post_alone_and_not_by_a_web_page() {
+    let admin = running().await;
+    let (status, head, body) = admin.ask("POST", "/rehearsal?broker=7&for=10s").await;
+    assert_eq!(status, 202, "{body}");
+    assert!(head.contains("application/json"), "{head}");
+    let report: RehearsalReport = serde_json::from_str(&body).expect("is a report");
+    assert_eq!((report.broker, report.asked_seconds), (7, 10.0));
+    for (method, path, expected, text) in [
+        ("POST", "/rehearsal?broker=8&for=10s", 404, "no broker 8"),
+        ("POST", "/rehearsal?broker=7", 400, "?broker=ID&for=TIME"),
+        ("GET", "/rehearsal", 403, "admin.rehearsal: true"),
+        ("DELETE", "/rehearsal", 409, "not now"),
+        ("PUT", "/rehearsal", 405, ""),
+    ] {
+        let (status, head, body) = admin.ask(method, path).await;
+        assert_eq!(status, expected, "{method} {path}");
+        assert!(body.contains(text), "{method} {path}: {body}");
+        assert!(head.contains("cache-control: no-store"), "{head}");
+    }
+    let from_a_page = "POST /rehearsal?broker=7&for=10s HTTP/1.1\r\nhost: x\r\norigin: http://x\r\nconnection: close\r\n\r\n";
+    assert!(admin.exchange(from_a_page.as_bytes()).await.starts_with("HTTP/1.1 403 "));
 }
 
 #[tokio::test]

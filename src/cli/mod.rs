@@ -3,10 +3,12 @@
 //! Invariant: exit codes are 0 (done), 1 (it failed), 2 (the command line or the configuration is wrong, and nothing was started).
 //! Deliberately absent: anything that another part could do; commands only put parts together.
 
+mod admin_port;
 mod check;
 mod demo;
 mod logging;
 mod probe;
+mod rehearse;
 mod run;
 mod settings;
 
@@ -73,6 +75,9 @@ Examples:
     evenkeel probe
     evenkeel probe --ready
 
+  What would happen if broker 2 left? Treat it as gone for a while, and see (needs admin.rehearsal: true):
+    evenkeel rehearse --admin 127.0.0.1:19000 --broker 2 --for 10s
+
 Exit codes: 0 done; 1 it failed; 2 the command line or the configuration is wrong, and nothing was started.";
 
 #[derive(Debug, Subcommand)]
@@ -85,6 +90,8 @@ enum Command {
     Demo(demo::Args),
     /// Ask a running Evenkeel whether it is alive, or ready, through its admin port
     Probe(probe::Args),
+    /// Have a running Evenkeel treat one broker as departed for a while, and say what clients felt
+    Rehearse(rehearse::Args),
 }
 
 /// The program: parses its arguments, runs one command, and says how that ended.
@@ -97,6 +104,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::main(args, of_command),
         Command::Demo(args) => demo::main(args),
         Command::Probe(args) => probe::main(args),
+        Command::Rehearse(args) => rehearse::main(args),
     }
     .into()
 }

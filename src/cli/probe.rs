@@ -5,16 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Request, StatusCode, header};
-use hyper_util::rt::TokioIo;
+use hyper::{Method, StatusCode};
 
-use super::{Outcome, complain, settings};
+use super::{Outcome, admin_port, complain, settings};
 use crate::config::{Config, Override, Problems};
-
-/// An answer's body is not read further than this.
-const LARGEST_BODY_BYTES: usize = 4096;
 
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
@@ -86,18 +80,9 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 }
 
 async fn ask(admin: SocketAddr, path: &str) -> anyhow::Result<()> {
-    let stream = tokio::net::TcpStream::connect(admin).await.with_context(|| format!("nothing answers at {admin}"))?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.with_context(|| format!("{admin} does not speak HTTP"))?;
-    // Its errors reach the request below.
-    tokio::spawn(connection);
-    let request = Request::get(path).header(header::HOST, admin.to_string()).body(Empty::<Bytes>::new())?;
-    let response = sender.send_request(request).await.with_context(|| format!("http://{admin}{path}"))?;
-    let status = response.status();
-    if status == StatusCode::OK {
-        return Ok(());
+    let answer = admin_port::ask(&admin.to_string(), Method::GET, path).await?;
+    match answer.status {
+        StatusCode::OK => Ok(()),
+        status => bail!("http://{admin}{path} says {}: {}", status.as_u16(), answer.first_line()),
     }
-    let body = Limited::new(response.into_body(), LARGEST_BODY_BYTES).collect().await;
-    let text = body.map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned()).unwrap_or_default();
-    bail!("http://{admin}{path} says {}: {}", status.as_u16(), text.lines().next().unwrap_or("nothing more"))
 }

@@ -43,6 +43,8 @@ fn build(reader: &mut Reader<'_>) -> Option<Config> {
     };
     let listeners = listeners(reader);
     let admin = reader.read("admin.listen", address::listen_or_none).flatten();
+    let may_rehearse = reader.choice("admin.rehearsal") == "true";
+    let unlist_after = reader.duration("departures.unlist_after");
     let max_connections = reader.count("limits.connections");
     let session = session_limits(reader);
     let detours = detours(reader);
@@ -94,6 +96,8 @@ fn build(reader: &mut Reader<'_>) -> Option<Config> {
         driver,
         unknown_apis,
         admin,
+        may_rehearse,
+        unlist_after,
         drain_timeout,
         worker_threads,
         log,

@@ -45,6 +45,9 @@ pub struct Config {
     pub unknown_apis: UnknownApis,
     /// `None`: no admin port.
     pub admin: Option<SocketAddr>,
+    pub may_rehearse: bool,
+    /// A departed broker is unlisted when no client has used it for so long.
+    pub unlist_after: Duration,
     pub drain_timeout: Duration,
     /// `None`: one per core.
     pub worker_threads: Option<usize>,

@@ -51,7 +51,11 @@ impl Reader<'_> {
     pub fn choice(&mut self, path: &'static str) -> &'static str {
         let Kind::Choice(words) = key(path).kind else { unreachable!("{path} is a choice in the table") };
         self.read(path, |value| {
-            let word = value.as_str().unwrap_or_default();
+            let word = match value {
+                Value::Bool(true) => "true",
+                Value::Bool(false) => "false",
+                other => other.as_str().unwrap_or_default(),
+            };
             words
                 .iter()
                 .find(|known| **known == word)

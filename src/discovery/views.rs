@@ -98,6 +98,11 @@ impl Views {
         self.inner.generations.subscribe()
     }
 
+    /// Who is subscribed looks again, though the view is as it was.
+    pub fn tell_again(&self) {
+        self.inner.generations.send_modify(|_| {});
+    }
+
     /// The generation of the newest view, whatever changed.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.inner.changes.subscribe()
@@ -248,6 +253,8 @@ fn log_brokers(before: &View, next: &View) {
     }
     for Broker { id, endpoint, .. } in next.brokers.values() {
         match before.brokers.get(id) {
+            // Departures and returns have a line of their own, with what was masked.
+            None if before.is_departed(*id) => tracing::debug!(broker = id.0, %endpoint, "a broker is listed again"),
             None => tracing::info!(broker = id.0, %endpoint, "a broker joined the cluster"),
             Some(known) if known.endpoint != *endpoint => {
                 tracing::info!(broker = id.0, %endpoint, before = %known.endpoint, "a broker has another address");
@@ -256,7 +263,7 @@ fn log_brokers(before: &View, next: &View) {
         }
     }
     for NodeId(broker) in before.brokers.keys().filter(|id| !next.brokers.contains_key(id)) {
-        tracing::info!(broker, "a broker left the cluster");
+        tracing::debug!(broker, "a broker is listed no more");
     }
 }
 

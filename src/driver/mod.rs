@@ -32,7 +32,7 @@ pub use session::{Accepted, run};
 
 use crate::cluster::{Endpoint, NodeId, Observation, View, Want};
 use crate::rewrite::{Addresses, Masks, UnknownApis};
-use crate::session::{Detours, Gate, Limits};
+use crate::session::{Detours, Gate, Limits, Note};
 use crate::transport::Connector;
 
 #[derive(Clone, Debug)]
@@ -50,7 +50,7 @@ pub struct Settings {
 /// The cluster as sessions see it: the view, whom to tell what passing answers say, and how to ask for a fresh view.
 pub trait Cluster: Send + Sync {
     fn view(&self) -> Arc<View>;
-    /// Changes with every view whose brokers differ from those of the one before.
+    /// Changes with every view whose brokers differ from those of the one before, and when a rehearsal begins or ends.
     fn generations(&self) -> watch::Receiver<u64>;
     /// Changes with every view, topics' leaders included.
     fn changes(&self) -> watch::Receiver<u64>;
@@ -63,6 +63,16 @@ pub trait Cluster: Send + Sync {
     fn refresh(&self, wants: Vec<Want>) -> Pin<Box<dyn Future<Output = bool> + Send>>;
     /// A client has used the port of a broker that has departed.
     fn departed_used(&self, _node: NodeId) {}
+    /// What the core says happened, once it is counted.
+    fn noticed(&self, _note: &Note) {}
+    /// A connection to this broker was made.
+    fn reached(&self, _node: NodeId) {}
+    /// The broker that is to be treated as departed for a while: no home leg leads to it.
+    fn rehearsed(&self) -> Option<NodeId> {
+        None
+    }
+    /// A home leg to that broker was cut (it was open, or about to be), or was not begun.
+    fn kept_off(&self, _node: NodeId, _was_open: bool) {}
     fn bootstrap(&self) -> &[Endpoint];
 }
 

@@ -8,6 +8,7 @@ use crate::session::Note;
 impl Environment {
     pub(super) fn note(&self, note: &Note) {
         tracing::trace!(?note, "detour");
+        self.cluster.noticed(note);
         let metrics = &self.counting.metrics.departures;
         match note {
             Note::Departure { sign, .. } => metrics.signs.with_label_values(&[sign.as_str()]).inc(),

@@ -5,18 +5,23 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::cluster::{Endpoint, Observation, View, Want};
+use super::departures::Departures;
+use super::rehearsal::Stage;
+use crate::cluster::{Endpoint, NodeId, Observation, View, Want};
 use crate::discovery::Views;
 use crate::driver::Cluster;
+use crate::session::Note;
 
 pub struct Access {
     views: Views,
     bootstrap: Vec<Endpoint>,
+    departures: Departures,
+    stage: Arc<Stage>,
 }
 
 impl Access {
-    pub fn new(views: Views, bootstrap: Vec<Endpoint>) -> Access {
-        Access { views, bootstrap }
+    pub fn new(views: Views, bootstrap: Vec<Endpoint>, departures: Departures, stage: Arc<Stage>) -> Access {
+        Access { views, bootstrap, departures, stage }
     }
 }
 
@@ -43,6 +48,26 @@ impl Cluster for Access {
 
     fn refresh(&self, wants: Vec<Want>) -> Pin<Box<dyn Future<Output = bool> + Send>> {
         Box::pin(self.views.refresh(wants))
+    }
+
+    fn departed_used(&self, node: NodeId) {
+        self.departures.used(node);
+    }
+
+    fn noticed(&self, note: &Note) {
+        self.departures.note(note);
+    }
+
+    fn reached(&self, node: NodeId) {
+        self.departures.reached(node);
+    }
+
+    fn rehearsed(&self) -> Option<NodeId> {
+        self.stage.rehearsed()
+    }
+
+    fn kept_off(&self, _node: NodeId, was_open: bool) {
+        self.stage.kept_off(was_open);
     }
 
     fn bootstrap(&self) -> &[Endpoint] {

@@ -8,6 +8,8 @@
 //! Deliberately absent: any rule of any part.
 
 mod access;
+mod departures;
+mod rehearsal;
 mod sessions;
 mod status;
 
@@ -19,6 +21,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::access::Access;
+use self::departures::Departures;
+use self::rehearsal::{Rehearsals, Stage};
 use self::sessions::Sessions;
 use self::status::ProxyStatus;
 use crate::admin::{self, Admin};
@@ -67,6 +71,8 @@ pub async fn run_with(
 
     let connector = Connector::new(config.transport.clone());
     let views = Views::new(config.view, metrics.clone());
+    let departures = Departures::new(views.clone(), metrics.clone(), config.unlist_after);
+    let stage = Arc::new(Stage::default());
     let (drain, draining) = watch::channel(false);
     let ports = bound.ports().clone();
     let gate = Arc::new(Gate::new(config.max_kept_bytes));
@@ -79,21 +85,26 @@ pub async fn run_with(
         unknown_apis: config.unknown_apis,
         masks: config.masks,
         connector: connector.clone(),
-        cluster: Arc::new(Access::new(views.clone(), config.discovery.bootstrap.clone())),
+        cluster: Arc::new(Access::new(views.clone(), config.discovery.bootstrap.clone(), departures.clone(), stage.clone())),
         addresses: ports.clone(),
         counting: Counting::new(metrics.clone()),
         diagnosis: Diagnosis::default(),
         draining: draining.clone(),
     });
     let sessions = Arc::new(Sessions::new(environment));
-    let status = Arc::new(ProxyStatus::new(&config, metrics.clone(), views.clone(), ports, sessions.clone(), gate, draining));
+    let status =
+        Arc::new(ProxyStatus::new(&config, metrics.clone(), views.clone(), ports, sessions.clone(), gate, departures.clone(), draining));
 
     let stop_accepting = CancellationToken::new();
     let stop_the_rest = CancellationToken::new();
+    let rehearsals =
+        Arc::new(Rehearsals::new(config.may_rehearse, stage, views.clone(), departures.clone(), metrics.clone(), stop_accepting.clone()));
+    let recording = tokio::spawn(departures.run(stop_the_rest.clone()));
     let discovering = tokio::spawn(discovery::run(config.discovery.clone(), connector, views, stop_the_rest.clone()));
     let accepting =
         tokio::spawn(listeners::serve(bound, sessions.clone(), config.transport.clone(), metrics.clone(), stop_accepting.clone()));
-    let serving = admin.map(|admin| tokio::spawn(admin.serve(metrics.registry.clone(), status, stop_the_rest.clone().cancelled_owned())));
+    let serving =
+        admin.map(|admin| tokio::spawn(admin.serve(metrics.registry.clone(), status, rehearsals, stop_the_rest.clone().cancelled_owned())));
     info!(bootstrap = %addresses.bootstrap, admin = ?addresses.admin, node_ports = config.listeners.ports.len(), "listening");
     started(addresses);
 
@@ -110,6 +121,7 @@ pub async fn run_with(
     }
     stop_the_rest.cancel();
     let _ = discovering.await;
+    let _ = recording.await;
     if let Some(serving) = serving {
         let _ = serving.await;
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::departures::Departures;
 use super::sessions::Sessions;
 use crate::admin::{BrokerStatus, ClusterStatus, SessionsStatus, Status, StatusReport, VirtualBrokerStatus};
 use crate::cluster::Endpoint;
@@ -25,6 +26,7 @@ pub struct ProxyStatus {
     ports: Arc<Ports>,
     sessions: Arc<Sessions>,
     gate: Arc<Gate>,
+    departures: Departures,
     draining: watch::Receiver<bool>,
     confirmed_within: Duration,
     limits: BTreeMap<String, u64>,
@@ -38,6 +40,7 @@ impl ProxyStatus {
         ports: Arc<Ports>,
         sessions: Arc<Sessions>,
         gate: Arc<Gate>,
+        departures: Departures,
         draining: watch::Receiver<bool>,
     ) -> ProxyStatus {
         let session = &config.session;
@@ -64,6 +67,7 @@ impl ProxyStatus {
             ports,
             sessions,
             gate,
+            departures,
             draining,
             confirmed_within: config.discovery.poll_interval * POLLS_WITHOUT_ANSWER + config.discovery.request_timeout,
             limits: limits.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
@@ -123,6 +127,7 @@ impl Status for ProxyStatus {
             },
             virtual_brokers: virtual_brokers.collect(),
             sessions: SessionsStatus { open: self.sessions.open() as u64, total: self.metrics.sessions_total.get() },
+            departures: self.departures.status(),
             limits: self.limits.clone(),
         }
     }

@@ -71,3 +71,45 @@ pub fn reach(api: ApiKey) -> Reach {
         _ => Reach::ItselfWhileListed,
     }
 }
+
+/// What a client sends to the leader or the coordinator that it believes a broker to be. Metadata, descriptions and lists, which it may
+/// ask of anyone, say nothing of that.
+pub fn is_work(api: ApiKey) -> bool {
+    // Produce to ListOffsets; offsets and groups; producers and transactions; groups of the newer protocols, share and streams.
+    matches!(api.0, 0..=2 | 8 | 9 | 11..=14 | 22..=26 | 28 | 68 | 76 | 78 | 79 | 88)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_is_what_a_client_must_send_to_one_broker() {
+        let work: Vec<&str> = (0..95).map(ApiKey).filter(|api| is_work(*api)).map(ApiKey::name).collect();
+        assert_eq!(
+            work,
+            [
+                "Produce",
+                "Fetch",
+                "ListOffsets",
+                "OffsetCommit",
+                "OffsetFetch",
+                "JoinGroup",
+                "Heartbeat",
+                "LeaveGroup",
+                "SyncGroup",
+                "InitProducerId",
+                "OffsetForLeaderEpoch",
+                "AddPartitionsToTxn",
+                "AddOffsetsToTxn",
+                "EndTxn",
+                "TxnOffsetCommit",
+                "ConsumerGroupHeartbeat",
+                "ShareGroupHeartbeat",
+                "ShareFetch",
+                "ShareAcknowledge",
+                "StreamsGroupHeartbeat",
+            ]
+        );
+    }
+}

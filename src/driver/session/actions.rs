@@ -71,9 +71,10 @@ impl Session {
         let environment = self.environment.clone();
         let connecting = Arc::new(AtomicBool::new(false));
         let is_connecting = connecting.clone();
+        let (targets, nodes) = self.without_rehearsed(id, targets);
         let opening = async move {
             let metrics = &environment.counting.metrics;
-            let attempts = targets.into_iter().enumerate().map(|(index, target)| {
+            let attempts = targets.into_iter().map(|(index, target)| {
                 let connector = environment.connector.clone();
                 let begun = is_connecting.clone();
                 async move {
@@ -86,8 +87,11 @@ impl Session {
                 metrics.upstream_connect_failures.with_label_values(&[error.reason()]).inc();
             })
             .await;
-            if opened.is_some() {
+            if let Some((index, _)) = &opened {
                 metrics.upstream_connects.inc();
+                if let Some(node) = nodes.get(*index).copied().flatten() {
+                    environment.cluster.reached(node);
+                }
             }
             opened
         };

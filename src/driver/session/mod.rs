@@ -1,6 +1,7 @@
 //! One session: the loop that moves bytes between a client and its leg by the core's verdicts.
 
 mod actions;
+mod rehearsal;
 mod requests;
 mod responses;
 
@@ -19,7 +20,7 @@ use super::leg::{Leg, Socket};
 use super::outbound::Outbound;
 use super::signals::{Changes, Signal, Signals};
 use super::{Environment, Settings};
-use crate::cluster::View;
+use crate::cluster::{NodeId, View};
 use crate::session::{ClientEvent, CloseReason, Core, Kept, LegId, Port, Surroundings, Timeouts};
 
 /// Reading that has been paused for so long is worth watching the client's FIN by other means.
@@ -42,6 +43,7 @@ pub async fn run(environment: Arc<Environment>, accepted: Accepted) -> CloseReas
     metrics.sessions_total.inc();
     metrics.sessions_open.inc();
     let mut session = Session::new(environment.clone(), accepted);
+    session.follow_rehearsal();
     let reason = std::future::poll_fn(|cx| session.poll(cx)).await;
     session.count_in_flight(0);
     tracing::debug!(reason = reason.as_str(), client_id = session.client_id, software = session.software_name(), "session ends");
@@ -93,6 +95,8 @@ struct Session {
     /// Since when the first bytes of a head have been there without the rest.
     partial_head_since: Option<Instant>,
     counted_in_flight: i64,
+    /// The broker that a rehearsal has treated as departed, as far as this session has heard.
+    rehearsed: Option<NodeId>,
     closing: Option<CloseReason>,
 }
 
@@ -130,6 +134,7 @@ impl Session {
             leaving: None,
             partial_head_since: None,
             counted_in_flight: 0,
+            rehearsed: None,
             closing: None,
             environment,
         }
@@ -210,6 +215,7 @@ impl Session {
             Signal::View => {
                 self.view = self.environment.cluster.view();
                 self.core.on_view(self.now, &Self::surroundings(&self.environment, &self.view));
+                self.follow_rehearsal();
             }
             Signal::Drain => self.core.on_drain(),
         }

@@ -45,12 +45,13 @@ impl Session {
                 }
             };
             self.on_leg(id, event);
+            self.keep_off_rehearsed();
             progress = true;
         }
         progress
     }
 
-    fn on_leg(&mut self, id: LegId, event: LegEvent) {
+    pub(super) fn on_leg(&mut self, id: LegId, event: LegEvent) {
         self.view = self.environment.cluster.view();
         self.core.on_leg(self.now, id, event, &Self::surroundings(&self.environment, &self.view));
         self.carry_out();

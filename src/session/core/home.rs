@@ -166,11 +166,27 @@ impl Core {
         }
     }
 
+    /// The home leg, and the broker that it leads to, where that is certain.
+    pub fn home(&self) -> (LegId, Option<NodeId>) {
+        (self.home.id, self.home.node())
+    }
+
+    /// While `node` is some broker, a rehearsal has it treated as departed: its trust does not return. What becomes of the home leg is
+    /// said by `on_leg`, as if the broker had done it.
+    pub fn on_rehearsal(&mut self, now: Instant, node: Option<NodeId>, around: &Surroundings<'_>) {
+        let was_shunned = std::mem::replace(&mut self.shunned, node.is_some_and(|node| self.port == Port::Node(node)));
+        let (true, false, Port::Node(node)) = (was_shunned, self.shunned, self.port) else { return };
+        self.distrust = false;
+        self.unreachable.remove(&node);
+        self.may_have_moved = true;
+        self.follow_broker(now, around);
+    }
+
     /// Whether the home broker has come back to the list, or to another address, since the last look.
     pub(super) fn look_at_home(&mut self, around: &Surroundings<'_>) {
         let Port::Node(node) = self.port else { return };
         let endpoint = around.view.brokers.get(&node).map(|broker| broker.endpoint.clone());
-        if endpoint.is_some() && endpoint != self.home_endpoint {
+        if endpoint.is_some() && endpoint != self.home_endpoint && !self.shunned {
             self.distrust = false;
             self.unreachable.remove(&node);
         }

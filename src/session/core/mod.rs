@@ -110,6 +110,8 @@ pub struct Core {
     without_view: bool,
     /// The home broker closed, refused or fell silent, and has not shown since that it is well.
     distrust: bool,
+    /// A rehearsal has it treated as departed, however well it is.
+    shunned: bool,
     /// Where the view had the home broker last, to tell when it returns.
     home_endpoint: Option<Endpoint>,
     /// The slow path is taken until then, and as long as something on it is open.
@@ -213,6 +215,7 @@ impl Core {
             may_have_moved: false,
             without_view: false,
             distrust: false,
+            shunned: false,
             home_endpoint: None,
             slow_until: None,
             slow_due: None,

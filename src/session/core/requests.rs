@@ -8,7 +8,7 @@ use super::home::Home;
 use super::{ClientSoftware, Core, Port, Reading, Surroundings, Waiting};
 use crate::rewrite;
 use crate::session::request::{Body, Request};
-use crate::session::treatment::{Reach, Treatment, reach, treatment};
+use crate::session::treatment::{Reach, Treatment, is_work, reach, treatment};
 use crate::session::{Action, CloseReason, Kept, Note, Refusal, RequestVerdict, Slot, SlotId};
 use crate::wire::{self, ApiKey, Head, HeadError};
 
@@ -48,6 +48,7 @@ impl Core {
             self.request_under_way = true;
             return RequestVerdict::Discard;
         }
+        self.tell_of_use(head.api, around);
         // What was unresolved when the view changed may be resolved by now.
         if self.may_have_moved {
             self.follow_broker(now, around);
@@ -89,6 +90,18 @@ impl Core {
         }
     }
 
+    /// A departed broker that clients send their work to must not be unlisted.
+    #[inline]
+    fn tell_of_use(&mut self, api: ApiKey, around: &Surroundings<'_>) {
+        if let Port::Node(node) = self.port
+            && !around.view.departed.is_empty()
+            && around.view.is_departed(node)
+            && is_work(api)
+        {
+            self.actions.push_back(Action::DepartedUsed(node));
+        }
+    }
+
     fn refuse_client(&mut self, refusal: Refusal) -> RequestVerdict {
         self.close(CloseReason::Refused(refusal));
         RequestVerdict::Refuse
@@ -120,12 +133,6 @@ impl Core {
 
     /// The slow path: a produce request is read whole.
     fn read_produce(&mut self, now: Instant, head: &Head, around: &Surroundings<'_>) -> RequestVerdict {
-        if let Port::Node(node) = self.port
-            && around.view.generation > 0
-            && !around.view.brokers.contains_key(&node)
-        {
-            self.actions.push_back(Action::DepartedUsed(node));
-        }
         if around.view.generation == 0 && self.home_for(now, Reach::Any, around) != Home::Ready {
             return RequestVerdict::Wait;
         }

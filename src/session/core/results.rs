@@ -164,7 +164,7 @@ impl Core {
     fn trust(&mut self, leg: LegId, key: (crate::session::TopicKey, i32), node: Option<NodeId>) {
         if let Some(leg) = self.legs.iter_mut().find(|known| known.id == leg) {
             leg.proven.insert(key);
-            if node.is_some_and(|node| self.port == super::Port::Node(node)) && self.distrust {
+            if node.is_some_and(|node| self.port == super::Port::Node(node)) && self.distrust && !self.shunned {
                 self.distrust = false;
                 self.may_have_moved = true;
             }
