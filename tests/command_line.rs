@@ -41,10 +41,10 @@ fn file(text: &str) -> tempfile::NamedTempFile {
 fn help_teaches_the_tool() {
     let help = said(&mut evenkeel(&["--help"]));
     assert_eq!(help.code, Some(0));
-    for word in ["run", "check", "demo", "probe", "19092 + 1 + N", "evenkeel run --upstream", "Exit codes"] {
+    for word in ["run", "check", "demo", "probe", "rehearse", "19092 + 1 + N", "evenkeel run --upstream", "Exit codes"] {
         assert!(help.out.contains(word), "{word}: {}", help.out);
     }
-    for command in ["run", "check", "probe"] {
+    for command in ["run", "check", "probe", "rehearse"] {
         let help = said(&mut evenkeel(&[command, "--help"]));
         assert_eq!(help.code, Some(0), "{command}");
         assert!(help.out.contains("EVENKEEL_ADMIN"), "{command} names its variables: {}", help.out);
@@ -55,7 +55,14 @@ fn help_teaches_the_tool() {
 
 #[test]
 fn a_wrong_command_line_ends_with_2() {
-    for arguments in [&["walk"][..], &["run", "--upstraem", "a:1"], &["probe", "--timeout", "2"], &[]] {
+    for arguments in [
+        &["walk"][..],
+        &["run", "--upstraem", "a:1"],
+        &["probe", "--timeout", "2"],
+        &["rehearse"],
+        &["rehearse", "--broker", "2", "--for", "10"],
+        &[],
+    ] {
         assert_eq!(said(&mut evenkeel(arguments)).code, Some(2), "{arguments:?}");
     }
 }
@@ -203,6 +210,14 @@ fn probe_tells_alive_from_ready_and_sigterm_ends_well() {
         assert!(event["message"].is_string() && event["level"].is_string() && event["timestamp"].is_string(), "{line}");
     }
     assert!(log.contains("SIGTERM"), "{log}");
+}
+
+#[test]
+fn a_rehearsal_needs_somebody_to_ask() {
+    let admin = free_address().to_string();
+    let nobody = said(&mut evenkeel(&["rehearse", "--admin", &admin, "--broker", "2"]));
+    assert_eq!(nobody.code, Some(1));
+    assert!(nobody.err.contains(&format!("evenkeel: nothing answers at {admin}")), "{}", nobody.err);
 }
 
 #[test]

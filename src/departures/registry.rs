@@ -111,12 +111,7 @@ impl Registry {
     }
 
     pub fn on_rehearsal_over(&mut self, now: Instant, node: NodeId) -> Option<Said> {
-        let open = self.open.get_mut(&node).filter(|open| open.record.is_rehearsal)?;
-        if open.was_unlisted {
-            // It has left in earnest meanwhile.
-            open.record.is_rehearsal = false;
-            return None;
-        }
+        self.open.get(&node).filter(|open| open.record.is_rehearsal)?;
         self.rehearsed = Some((node, now));
         self.end(now, node, End::Rehearsed)
     }
@@ -131,6 +126,10 @@ impl Registry {
             let Some(open) = self.open(now, departed.since, *node, DepartureSign::NotListed) else { continue };
             if !open.was_unlisted {
                 open.was_unlisted = true;
+                if std::mem::take(&mut open.record.is_rehearsal) {
+                    // It leaves in earnest.
+                    open.record.state = State::Suspected;
+                }
                 open.happened(departed.since, Event::Sign(DepartureSign::NotListed));
             }
             said.extend(open.confirm());
@@ -144,7 +143,7 @@ impl Registry {
 
     fn look_at(&mut self, now: Instant, node: NodeId, view: &View) -> Option<Said> {
         let open = self.open.get_mut(&node)?;
-        if open.record.is_rehearsal && !open.was_unlisted {
+        if open.record.is_rehearsal {
             return None;
         }
         if !view.brokers.contains_key(&node) {
@@ -183,7 +182,7 @@ impl Registry {
 
     /// Brokers that are certainly departed, rehearsals aside.
     pub fn departed(&self) -> impl Iterator<Item = NodeId> + '_ {
-        let is_certain = |open: &Open| open.record.state == State::Departed && (!open.record.is_rehearsal || open.was_unlisted);
+        let is_certain = |open: &Open| open.record.state == State::Departed && !open.record.is_rehearsal;
         self.open.iter().filter(move |(_, open)| is_certain(open)).map(|(node, _)| *node)
     }
 

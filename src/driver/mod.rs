@@ -67,13 +67,24 @@ pub trait Cluster: Send + Sync {
     fn noticed(&self, _note: &Note) {}
     /// A connection to this broker was made.
     fn reached(&self, _node: NodeId) {}
-    /// The broker that is to be treated as departed for a while: no home leg leads to it.
+    /// The broker that a rehearsal has treated as departed: no home leg leads to it.
     fn rehearsed(&self) -> Option<NodeId> {
         None
     }
-    /// A home leg to that broker was cut (it was open, or about to be), or was not begun.
-    fn kept_off(&self, _node: NodeId, _was_open: bool) {}
+    /// What a session met of a rehearsal.
+    fn met(&self, _rehearsed: Met) {}
     fn bootstrap(&self) -> &[Endpoint];
+}
+
+/// What a rehearsal does to sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Met {
+    /// Its home leg, open or about to be, was cut.
+    Cut,
+    /// None was made.
+    Refused,
+    /// Its client is closed while one goes on, since something could not be carried elsewhere.
+    ClientClosed,
 }
 
 /// What all sessions of a process share.

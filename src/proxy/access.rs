@@ -9,7 +9,7 @@ use super::departures::Departures;
 use super::rehearsal::Stage;
 use crate::cluster::{Endpoint, NodeId, Observation, View, Want};
 use crate::discovery::Views;
-use crate::driver::Cluster;
+use crate::driver::{Cluster, Met};
 use crate::session::Note;
 
 pub struct Access {
@@ -66,8 +66,8 @@ impl Cluster for Access {
         self.stage.rehearsed()
     }
 
-    fn kept_off(&self, _node: NodeId, was_open: bool) {
-        self.stage.kept_off(was_open);
+    fn met(&self, met: Met) {
+        self.stage.met(met);
     }
 
     fn bootstrap(&self) -> &[Endpoint] {

@@ -97,8 +97,7 @@ pub async fn run_with(
 
     let stop_accepting = CancellationToken::new();
     let stop_the_rest = CancellationToken::new();
-    let rehearsals =
-        Arc::new(Rehearsals::new(config.may_rehearse, stage, views.clone(), departures.clone(), metrics.clone(), stop_accepting.clone()));
+    let rehearsals = Arc::new(Rehearsals::new(config.may_rehearse, stage, views.clone(), departures.clone(), stop_accepting.clone()));
     let recording = tokio::spawn(departures.run(stop_the_rest.clone()));
     let discovering = tokio::spawn(discovery::run(config.discovery.clone(), connector, views, stop_the_rest.clone()));
     let accepting =

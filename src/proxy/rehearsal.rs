@@ -17,17 +17,13 @@ use super::departures::{Departures, masked};
 use crate::admin::{NoRehearsal, RehearsalReport, Rehearse};
 use crate::cluster::NodeId;
 use crate::discovery::Views;
-use crate::metrics::Metrics;
+use crate::driver::Met;
 
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(5 * 60);
 /// How often to look whether it should end early.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 const NOBODY: i64 = i64::MIN;
-/// What closes a client when its broker is gone, by `sessions_closed_total`'s reasons.
-const CLOSED_FOR_WANT_OF_A_BROKER: [&str; 6] =
-    ["upstream_closed", "upstream_connect_failed", "ambiguous_produce", "undeliverable", "broker_not_listed", "broker_moved"];
-
 const SHOWS: &str = "What this copy of Evenkeel and its clients do when their connections to this broker break and none is made: who \
     holds such connections, what is sent again and how long it is held, which clients are closed (those with a fetch, a group's request \
     or a login under way), and that everything finds its way back.";
@@ -42,11 +38,12 @@ pub struct Stage {
     node: AtomicI64,
     cut: AtomicU64,
     refused: AtomicU64,
+    clients_closed: AtomicU64,
 }
 
 impl Default for Stage {
     fn default() -> Stage {
-        Stage { node: AtomicI64::new(NOBODY), cut: AtomicU64::new(0), refused: AtomicU64::new(0) }
+        Stage { node: AtomicI64::new(NOBODY), cut: AtomicU64::new(0), refused: AtomicU64::new(0), clients_closed: AtomicU64::new(0) }
     }
 }
 
@@ -55,13 +52,19 @@ impl Stage {
         i32::try_from(self.node.load(Ordering::Acquire)).ok().map(NodeId)
     }
 
-    pub fn kept_off(&self, was_open: bool) {
-        if was_open { &self.cut } else { &self.refused }.fetch_add(1, Ordering::Relaxed);
+    pub fn met(&self, met: Met) {
+        let count = match met {
+            Met::Cut => &self.cut,
+            Met::Refused => &self.refused,
+            Met::ClientClosed => &self.clients_closed,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
     }
 
     fn set(&self, node: NodeId) {
-        self.cut.store(0, Ordering::Relaxed);
-        self.refused.store(0, Ordering::Relaxed);
+        for count in [&self.cut, &self.refused, &self.clients_closed] {
+            count.store(0, Ordering::Relaxed);
+        }
         self.node.store(node.0.into(), Ordering::Release);
     }
 
@@ -80,7 +83,6 @@ struct Inner {
     stage: Arc<Stage>,
     views: Views,
     departures: Departures,
-    metrics: Metrics,
     state: Mutex<Scene>,
     /// The process ends.
     stop: CancellationToken,
@@ -97,28 +99,15 @@ struct Running {
     node: NodeId,
     began: Instant,
     lasting: Duration,
-    closed_before: u64,
 }
 
 impl Rehearsals {
-    pub fn new(
-        is_allowed: bool,
-        stage: Arc<Stage>,
-        views: Views,
-        departures: Departures,
-        metrics: Metrics,
-        stop: CancellationToken,
-    ) -> Rehearsals {
-        Rehearsals { inner: Arc::new(Inner { is_allowed, stage, views, departures, metrics, state: Mutex::default(), stop }) }
+    pub fn new(is_allowed: bool, stage: Arc<Stage>, views: Views, departures: Departures, stop: CancellationToken) -> Rehearsals {
+        Rehearsals { inner: Arc::new(Inner { is_allowed, stage, views, departures, state: Mutex::default(), stop }) }
     }
 
     fn scene(&self) -> MutexGuard<'_, Scene> {
         self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn clients_closed(&self) -> u64 {
-        let closed = &self.inner.metrics.sessions_closed;
-        CLOSED_FOR_WANT_OF_A_BROKER.iter().map(|reason| closed.with_label_values(&[reason]).get()).sum()
     }
 
     fn may_start(&self, node: NodeId, lasting: Duration) -> Result<(), NoRehearsal> {
@@ -186,7 +175,7 @@ impl Rehearsals {
             lasted_seconds: running.began.elapsed().as_secs_f64(),
             connections_cut: self.inner.stage.cut.load(Ordering::Relaxed),
             connections_refused: self.inner.stage.refused.load(Ordering::Relaxed),
-            clients_closed: self.clients_closed().saturating_sub(running.closed_before),
+            clients_closed: self.inner.stage.clients_closed.load(Ordering::Relaxed),
             masked: toll.as_ref().map(masked).unwrap_or_default(),
             shows: SHOWS.to_owned(),
             does_not_show: DOES_NOT_SHOW.to_owned(),
@@ -203,7 +192,7 @@ impl Rehearse for Rehearsals {
             return Err(NoRehearsal::NotNow(format!("a rehearsal of broker {} is under way", running.node)));
         }
         scene.number += 1;
-        let running = Running { node, began: Instant::now(), lasting, closed_before: self.clients_closed() };
+        let running = Running { node, began: Instant::now(), lasting };
         self.inner.departures.rehearse(node);
         self.inner.stage.set(node);
         self.inner.views.tell_again();

@@ -157,6 +157,19 @@ impl CloseReason {
         }
     }
 
+    /// Its broker is gone, and something could not be carried elsewhere.
+    pub fn is_for_want_of_a_broker(self) -> bool {
+        matches!(
+            self,
+            CloseReason::UpstreamClosed
+                | CloseReason::UpstreamConnectFailed
+                | CloseReason::AmbiguousProduce
+                | CloseReason::Undeliverable
+                | CloseReason::BrokerNotListed
+                | CloseReason::BrokerMoved
+        )
+    }
+
     /// A metric's label.
     pub fn as_str(self) -> &'static str {
         match self {

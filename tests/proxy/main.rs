@@ -4,5 +4,6 @@ mod addresses;
 mod bad_clients;
 mod bounds;
 mod ending;
+mod rehearsal;
 mod rig;
 mod topology;

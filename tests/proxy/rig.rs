@@ -101,9 +101,13 @@ impl Proxy {
 
     /// The whole answer of the admin port, head included.
     pub async fn get(&self, path: &str) -> String {
+        self.request("GET", path).await
+    }
+
+    pub async fn request(&self, method: &str, path: &str) -> String {
         let ask = async {
             let mut socket = TcpStream::connect(("127.0.0.1", self.admin)).await?;
-            socket.write_all(format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").as_bytes()).await?;
+            socket.write_all(format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").as_bytes()).await?;
             let mut answer = String::new();
             socket.read_to_string(&mut answer).await?;
             std::io::Result::Ok(answer)

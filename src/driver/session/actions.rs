@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Session, close_leg};
+use crate::driver::Met;
 use crate::driver::leg::{Leg, Socket};
 use crate::driver::outbound::Outbound;
 use crate::session::{Action, CloseReason, LegId, Target};
@@ -60,6 +61,9 @@ impl Session {
                     if let CloseReason::Refused(refusal) = reason {
                         self.environment.counting.metrics.bad_clients.with_label_values(&[refusal.kind()]).inc();
                         self.environment.diagnosis.bad_client(self.now, self.peer, self.local_port, &self.client_id, refusal);
+                    }
+                    if self.rehearsed.is_some() && reason.is_for_want_of_a_broker() {
+                        self.environment.cluster.met(Met::ClientClosed);
                     }
                     self.closing = Some(reason);
                 }

@@ -4,6 +4,7 @@
 
 use super::Session;
 use crate::cluster::NodeId;
+use crate::driver::Met;
 use crate::driver::leg::{Leg, Socket};
 use crate::session::{LegEvent, LegId, Target};
 use crate::transport::drop_unsent;
@@ -23,17 +24,17 @@ impl Session {
     /// The home leg may lead to the broker by now.
     pub(super) fn keep_off_rehearsed(&mut self) {
         let (id, leads_to) = self.core.home();
-        if let Some(node) = self.rehearsed.filter(|node| leads_to == Some(*node)) {
-            self.cut(id, node);
+        if self.rehearsed.is_some() && self.rehearsed == leads_to {
+            self.cut(id);
         }
     }
 
-    fn cut(&mut self, id: LegId, node: NodeId) {
+    fn cut(&mut self, id: LegId) {
         // What was decided on belongs to the leg as long as it is there.
         self.move_decided_requests();
         self.move_decided_responses();
         let Some(Leg { socket, outbound, .. }) = self.take_leg(id) else { return };
-        self.environment.cluster.kept_off(node, true);
+        self.environment.cluster.met(Met::Cut);
         let event = match socket {
             Socket::Opening(..) => LegEvent::Failed,
             Socket::Up(socket) => {
@@ -56,7 +57,7 @@ impl Session {
             let is_only = targets.len() == 1;
             targets.retain(|(_, target)| target.node != Some(node));
             if is_only && targets.is_empty() {
-                self.environment.cluster.kept_off(node, false);
+                self.environment.cluster.met(Met::Refused);
             }
         }
         (targets, nodes)
