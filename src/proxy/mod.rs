@@ -75,12 +75,11 @@ pub async fn run_with(
     let stage = Arc::new(Stage::default());
     let (drain, draining) = watch::channel(false);
     let ports = bound.ports().clone();
-    let gate = Arc::new(Gate::new(config.max_kept_bytes));
     let environment = Arc::new(Environment {
         settings: config.driver.clone(),
         limits: Arc::new(config.session.clone()),
         detours: Arc::new(config.detours.clone()),
-        gate: gate.clone(),
+        gate: Arc::new(Gate::new(config.max_kept_bytes)),
         nudges: Nudges::default(),
         unknown_apis: config.unknown_apis,
         masks: config.masks,
@@ -89,11 +88,10 @@ pub async fn run_with(
         addresses: ports.clone(),
         counting: Counting::new(metrics.clone()),
         diagnosis: Diagnosis::default(),
-        draining: draining.clone(),
+        draining,
     });
-    let sessions = Arc::new(Sessions::new(environment));
-    let status =
-        Arc::new(ProxyStatus::new(&config, metrics.clone(), views.clone(), ports, sessions.clone(), gate, departures.clone(), draining));
+    let sessions = Arc::new(Sessions::new(environment.clone()));
+    let status = Arc::new(ProxyStatus::new(&config, &environment, views.clone(), ports, sessions.clone(), departures.clone()));
 
     let stop_accepting = CancellationToken::new();
     let stop_the_rest = CancellationToken::new();

@@ -12,6 +12,7 @@ use crate::admin::{BrokerStatus, ClusterStatus, SessionsStatus, Status, StatusRe
 use crate::cluster::Endpoint;
 use crate::config::Config;
 use crate::discovery::Views;
+use crate::driver::Environment;
 use crate::listeners::{Ports, VirtualBroker};
 use crate::metrics::Metrics;
 use crate::session::Gate;
@@ -35,13 +36,11 @@ pub struct ProxyStatus {
 impl ProxyStatus {
     pub fn new(
         config: &Config,
-        metrics: Metrics,
+        environment: &Environment,
         views: Views,
         ports: Arc<Ports>,
         sessions: Arc<Sessions>,
-        gate: Arc<Gate>,
         departures: Departures,
-        draining: watch::Receiver<bool>,
     ) -> ProxyStatus {
         let session = &config.session;
         let limits = [
@@ -62,13 +61,13 @@ impl ProxyStatus {
         ];
         ProxyStatus {
             started: Instant::now(),
-            metrics,
+            metrics: environment.counting.metrics.clone(),
             views,
             ports,
             sessions,
-            gate,
+            gate: environment.gate.clone(),
             departures,
-            draining,
+            draining: environment.draining.clone(),
             confirmed_within: config.discovery.poll_interval * POLLS_WITHOUT_ANSWER + config.discovery.request_timeout,
             limits: limits.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         }
