@@ -24,7 +24,8 @@ have one of its own, and sends what is produced by the way that it has for depar
 flowing. It ends by itself after the time, or with Ctrl-C, and the report follows.
 
 It is off unless that Evenkeel runs with `admin.rehearsal: true`. Clients that fetch from the broker, or have a group's request there, \
-are disconnected, as they would be in earnest, and come back. Plain (not idempotent) batches that are under way when it begins may be \
+are disconnected, as they would be in earnest. In earnest others would take over; here they come back when it is over: stay below your \
+groups' session.timeout.ms, or members may be thrown out. Plain (not idempotent) batches that are under way when it begins may be \
 in the log twice (departures.ambiguous_produce).
 
 Exit codes: 0 it ran and is over; 1 it could not run, or was cut short; 2 the command line is wrong.")]

@@ -29,7 +29,8 @@ const SHOWS: &str = "What this copy of Evenkeel and its clients do when their co
     or a login under way), and that everything finds its way back.";
 const DOES_NOT_SHOW: &str = "The departure itself. The broker was well and went on to lead its partitions, so that records took another \
     connection to the same broker: leaders did not move, replicas did not shrink, no partition was without a leader for a time, and \
-    groups kept their coordinator. How long the cluster takes for that decides what a real departure costs. Other copies of Evenkeel, \
+    groups kept their coordinator. How long the cluster takes for that decides what a real departure costs. What only the leader or the coordinator can answer had \
+    nobody to take over: consumers of its partitions waited until the end, and members of its groups could not be heard. Other copies of Evenkeel, \
     and clients that connect directly, did not take part.";
 
 /// What sessions look at.

@@ -11,7 +11,7 @@
 use std::time::Instant;
 
 use super::{Core, Port, Surroundings, Waiting};
-use crate::cluster::Observation;
+use crate::cluster::{NodeId, Observation};
 use crate::session::leg::{Leg, LegState};
 use crate::session::treatment::Reach;
 use crate::session::{Action, CloseReason, LegId, Target};
