@@ -36,7 +36,9 @@ impl Proxy {
     /// `yaml`: lines of a configuration file besides addresses. `wrap`: a program to run the binary with.
     pub fn start_with(upstream: &str, yaml: &str, wrap: &[&str]) -> Proxy {
         for _ in 0..20 {
-            let (port, admin) = (free_run(PORTS), free_run(1));
+            // In a row, so that the admin port is none of the others.
+            let port = free_run(PORTS + 1);
+            let admin = port + PORTS;
             let mut proxy = Proxy::spawn(upstream, yaml, wrap, port, admin);
             // A port may be taken between the look and the bind; then it ends at once.
             let deadline = Instant::now() + SOON;
