@@ -116,9 +116,9 @@ impl Core {
                 opened.last_trouble = Some(now);
                 for (ordinal, part) in opened.parts.iter_mut().enumerate() {
                     let was_on_it = match &lost.parts {
-                        Some(parts) => parts.contains(&ordinal) && part.is_sent_on(leg.id),
+                        Some(parts) => parts.contains(&ordinal) && part.is_sent_with(leg.id, lost.end),
                         // Opened a moment ago, with its leg gone.
-                        None => part.is_sent_on(leg.id) || matches!(part.state, PartState::Ready) && part.times_sent == 0,
+                        None => part.is_sent_with(leg.id, lost.end) || matches!(part.state, PartState::Ready) && part.times_sent == 0,
                     };
                     if was_on_it {
                         part.times_sent = part.times_sent.max(1);
@@ -265,7 +265,7 @@ impl Core {
                 .parts
                 .iter()
                 .filter_map(|part| match part.state {
-                    PartState::Sent { leg, node, epoch } if leg == id => Some(super::slow::want(&part.key, node, epoch)),
+                    PartState::Sent { leg, node, epoch, .. } if leg == id => Some(super::slow::want(&part.key, node, epoch)),
                     _ => None,
                 })
                 .collect();
@@ -297,7 +297,10 @@ impl Core {
             let Some(leg) = self.leg(id) else { continue };
             let Some(node) = leg.node() else { continue };
             let is_unlisted = around.view.generation > 0 && !around.view.brokers.contains_key(&node);
-            let has_moved = leg.outstanding.iter().any(|waiting| self.has_moved(waiting.number, id, node, around));
+            let has_moved = leg
+                .outstanding
+                .iter()
+                .any(|waiting| self.has_moved(waiting.number, id, node, around) || waiting.number != 0 && !self.is_waited_for(id, waiting));
             if is_unlisted || has_moved {
                 let written_bytes = if matches!(leg.state, LegState::Opening(_)) { 0 } else { u64::MAX };
                 self.actions.push_back(crate::session::Action::DropLeg(id));
@@ -318,6 +321,45 @@ impl Core {
         for id in wrong {
             self.actions.push_back(crate::session::Action::DropLeg(id));
             self.lose_leg(now, id, 0, DepartureSign::Refused, around);
+        }
+    }
+
+    /// Whether the answer is still worth something: not if all of it has gone elsewhere, or was answered at its deadline.
+    fn is_waited_for(&self, id: LegId, waiting: &Outstanding) -> bool {
+        match self.request_at(waiting.number).and_then(|at| self.requests.get(at)).map(|request| &request.body) {
+            Some(Body::Opened(opened)) => opened.parts.iter().any(|part| part.is_sent_with(id, waiting.end)),
+            Some(Body::Whole { .. } | Body::Lent) => true,
+            None => false,
+        }
+    }
+
+    /// Idempotent batches that wait for an answer of a broker which leads their partition no more go to the one that does, at once: if
+    /// they were applied, it knows them. A late answer to the send that is given up is nobody's. Plain ones wait for the answer.
+    pub(super) fn give_up_sends(&mut self, now: Instant, around: &Surroundings<'_>) {
+        let numbers: Vec<u64> =
+            self.requests.iter().filter(|request| matches!(request.body, Body::Opened(_))).map(|request| request.number).collect();
+        for number in numbers {
+            let Some(mut opened) = self.lend(number) else { continue };
+            let mut has_moved = false;
+            for part in opened.parts.iter_mut().filter(|part| part.is_idempotent) {
+                let PartState::Sent { node: Some(node), epoch, .. } = part.state else { continue };
+                let moved = |(leader, newer): (NodeId, i32)| leader != node && newer > epoch;
+                if !super::results::leader_now(&part.key, around).is_some_and(moved) {
+                    continue;
+                }
+                has_moved = true;
+                part.may_be_applied = true;
+                part.refused = Some(Refused { node, epoch, by_silence: false });
+                part.attempts = 0;
+                part.state = PartState::Ready;
+                self.gate.back(&part.key, number);
+            }
+            if has_moved {
+                opened.last_trouble = Some(now);
+                self.begin_detour(now, &mut opened, DetourStart::Moved);
+                self.enter_slow_path(now);
+            }
+            self.put_back(number, opened);
         }
     }
 

@@ -69,18 +69,18 @@ impl Core {
         }
         let numbers: Vec<u64> = self.requests.iter().filter(|request| produce(request)).map(|request| request.number).collect();
         for number in numbers {
-            let leg = self.home.outstanding.iter().any(|on_leg| on_leg.number == number).then_some(self.home.id);
-            self.open_request(number, leg, around);
+            let sent = self.home.outstanding.iter().find(|on_leg| on_leg.number == number).map(|on_leg| (self.home.id, on_leg.end));
+            self.open_request(number, sent, around);
         }
     }
 
-    /// `sent_on`: where it is already. False: it does not parse, and stays as it came.
-    pub(super) fn open_request(&mut self, number: u64, sent_on: Option<LegId>, around: &Surroundings<'_>) -> bool {
+    /// `sent`: the leg where it is already, and where on it its last byte lies. False: it does not parse, and stays as it came.
+    pub(super) fn open_request(&mut self, number: u64, sent: Option<(LegId, u64)>, around: &Surroundings<'_>) -> bool {
         let member = self.member;
         let configured = self.detours.patience;
         let software = self.software.as_ref().map_or("", |software| &software.name).to_owned();
-        let node = sent_on.and_then(|leg| self.leg(leg)).and_then(|leg| leg.node());
-        let place = sent_on.and_then(|leg| self.leg(leg)).map(|leg| leg.place);
+        let node = sent.and_then(|(leg, _)| self.leg(leg)).and_then(|leg| leg.node());
+        let place = sent.and_then(|(leg, _)| self.leg(leg)).map(|leg| leg.place);
         let gate = self.gate.clone();
         let Some(request) = self.request_mut(number) else { return false };
         let Body::Whole { head, frame, .. } = &mut request.body else { return false };
@@ -105,8 +105,8 @@ impl Core {
                 };
                 let mut part = Part::new(Key { whose, topic: key.clone(), partition: partition.index }, is_idempotent);
                 gate.enter(&part.key, number, member, place);
-                if let Some(leg) = sent_on {
-                    part.state = PartState::Sent { leg, node, epoch: epoch_at(&part.key, node, around) };
+                if let Some((leg, end)) = sent {
+                    part.state = PartState::Sent { leg, node, epoch: epoch_at(&part.key, node, around), end };
                     part.times_sent = 1;
                 }
                 parts.push(part);

@@ -42,7 +42,7 @@ impl Core {
             }
             self.enter_slow_path(now);
             // Its leg has it no more among what is unanswered, and yet it is what was sent there.
-            self.open_request(number, Some(leg), around);
+            self.open_request(number, Some((leg, answered.end)), around);
             self.open_all(around);
         }
         let Some(mut opened) = self.lend(number) else {
@@ -91,7 +91,7 @@ impl Core {
         for (ordinal, place) in places.iter().enumerate() {
             // Other parts of the request may be on the same leg, in another cut of it.
             let was_asked = answered.parts.as_ref().is_none_or(|parts| parts.binary_search(&ordinal).is_ok());
-            if !was_asked || !opened.parts.get(ordinal).is_some_and(|part| part.is_sent_on(leg)) {
+            if !was_asked || !opened.parts.get(ordinal).is_some_and(|part| part.is_sent_with(leg, answered.end)) {
                 continue;
             }
             let result = place.and_then(|place| results.results.get(place)).ok_or_else(|| failed("a partition that was asked lacks"))?;

@@ -159,11 +159,12 @@ impl Core {
             }
         };
         let is_answered = opened.acks() != 0;
+        let end = self.leg(leg).map_or(0, |leg| leg.given_bytes) + frame.len() as u64;
         let mut is_again = false;
         for ordinal in &going {
             let Some(part) = opened.parts.get_mut(*ordinal) else { continue };
             let epoch = super::opening::epoch_at(&part.key, Some(node), around);
-            part.state = PartState::Sent { leg, node: Some(node), epoch };
+            part.state = PartState::Sent { leg, node: Some(node), epoch, end };
             part.not_before = None;
             is_again |= part.times_sent > 0;
             part.times_sent = part.times_sent.saturating_add(1);

@@ -37,6 +37,7 @@ impl Core {
             return;
         }
         self.send_stranded(now, around);
+        self.give_up_sends(now, around);
         self.route(now, around);
         self.cut_overdue(now, around);
         self.flush_wants();

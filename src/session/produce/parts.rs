@@ -73,6 +73,8 @@ pub enum PartState {
         leg: LegId,
         node: Option<NodeId>,
         epoch: i32,
+        /// Where on the leg the request ends that it was sent with: tells it from other sends on the same leg.
+        end: u64,
     },
     Done(Fate),
 }
@@ -129,8 +131,9 @@ impl Part {
         }
     }
 
-    pub fn is_sent_on(&self, leg: LegId) -> bool {
-        matches!(self.state, PartState::Sent { leg: on, .. } if on == leg)
+    /// With that very request, not with one that was given up, or made anew.
+    pub fn is_sent_with(&self, leg: LegId, end: u64) -> bool {
+        matches!(self.state, PartState::Sent { leg: on, end: with, .. } if on == leg && with == end)
     }
 }
 

@@ -20,22 +20,38 @@ fn on_the_slow_path(stage: &mut Stage) -> usize {
 }
 
 #[test]
-fn a_batch_waits_for_those_that_the_old_broker_has_not_answered() {
-    for batch in [plain as fn(i32, u8) -> Batch, |partition, tag| numbered(7, partition, tag)] {
-        let mut stage = Stage::new();
-        let client = on_the_slow_path(&mut stage);
-        stage.sends(client, &Produce::of([batch(0, 1)]));
-        stage.moves_for_all("t", 0, 2);
-        stage.sends(client, &Produce::of([batch(0, 2)]));
-        assert_eq!(stage.at(client, 1), [[1]]);
-        assert!(stage.at(client, 2).is_empty(), "the first may yet be refused, and would come behind it");
-        stage.refuses(client, 1, 6);
-        assert_eq!(stage.at(client, 2), [[1]]);
-        stage.acks(client, 2);
-        assert_eq!(stage.at(client, 2), [[2]]);
-        stage.acks(client, 2);
-        assert_eq!(stage.errors(client), [0, 0]);
-    }
+fn a_plain_batch_waits_for_those_that_the_old_broker_has_not_answered() {
+    let mut stage = Stage::new();
+    let client = on_the_slow_path(&mut stage);
+    stage.sends(client, &Produce::of([plain(0, 1)]));
+    stage.moves_for_all("t", 0, 2);
+    stage.sends(client, &Produce::of([plain(0, 2)]));
+    assert_eq!(stage.at(client, 1), [[1]]);
+    assert!(stage.at(client, 2).is_empty(), "the first may yet be refused, and would come behind it");
+    stage.refuses(client, 1, 6);
+    assert_eq!(stage.at(client, 2), [[1]]);
+    stage.acks(client, 2);
+    assert_eq!(stage.at(client, 2), [[2]]);
+    stage.acks(client, 2);
+    assert_eq!(stage.errors(client), [0, 0]);
+}
+
+#[test]
+fn an_idempotent_batch_does_not_wait_for_a_broker_that_leads_no_more_and_those_behind_it_wait_for_it() {
+    let mut stage = Stage::new();
+    let client = on_the_slow_path(&mut stage);
+    stage.sends(client, &Produce::of([numbered(7, 0, 1)]));
+    stage.moves_for_all("t", 0, 2);
+    stage.sends(client, &Produce::of([numbered(7, 0, 2)]));
+    assert_eq!((stage.at(client, 1), stage.at(client, 2)), (vec![vec![1]], vec![vec![1]]));
+    // The old broker's answer is nobody's, whatever it says.
+    stage.refuses(client, 1, 6);
+    assert!(stage.errors(client).is_empty());
+    assert!(stage.at(client, 2).len() == 1, "a new leader would take the second for the first");
+    stage.acks(client, 2);
+    assert_eq!(stage.at(client, 2), [[2]]);
+    stage.acks(client, 2);
+    assert_eq!(stage.errors(client), [0, 0]);
 }
 
 #[test]
