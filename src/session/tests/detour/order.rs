@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::bench::Stage;
 use super::brokers::Written;
-use super::frames::{Batch, Produce, numbered, plain};
+use super::frames::{Produce, numbered, plain};
 
 const S: Duration = Duration::from_secs(1);
 
