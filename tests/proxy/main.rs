@@ -3,7 +3,10 @@
 mod addresses;
 mod bad_clients;
 mod bounds;
+mod departures;
 mod ending;
 mod rehearsal;
 mod rig;
+mod silent_host;
 mod topology;
+mod writer;

@@ -25,6 +25,8 @@ pub struct Proxy {
     pub port: u16,
     pub admin: u16,
     log: tempfile::NamedTempFile,
+    /// Read once it gets to run, which may take a while on a busy machine.
+    _config: tempfile::NamedTempFile,
 }
 
 impl Proxy {
@@ -81,9 +83,7 @@ impl Proxy {
             .stderr(log.reopen().expect("the log"))
             .spawn()
             .expect("the binary starts");
-        // The file is read before anything listens.
-        std::thread::sleep(Duration::from_millis(100));
-        Proxy { child, port, admin, log }
+        Proxy { child, port, admin, log, _config: config }
     }
 
     /// In front of a cluster, and ready.
@@ -220,12 +220,17 @@ impl Client {
     }
 
     pub async fn send<R: Request + Encodable + HeaderVersion>(&mut self, version: i16, request: &R) -> i32 {
+        self.try_send(version, request).await.expect("is taken")
+    }
+
+    /// As `send`, on a connection that may have ended.
+    pub async fn try_send<R: Request + Encodable + HeaderVersion>(&mut self, version: i16, request: &R) -> std::io::Result<i32> {
         self.next_correlation_id += 1;
         let api = ApiKey::try_from(R::KEY).expect("a known key");
         let frame = encode_request(api, version, self.next_correlation_id, "test-client", request).expect("encodes");
-        self.socket.write_u32(frame.len() as u32).await.expect("is taken");
-        self.socket.write_all(&frame).await.expect("is taken");
-        self.next_correlation_id
+        self.socket.write_u32(frame.len() as u32).await?;
+        self.socket.write_all(&frame).await?;
+        Ok(self.next_correlation_id)
     }
 
     /// The next response's frame without its length, or `None` at the connection's end.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::bench::{MANY, Stage};
+use super::bench::{MANY, MS, Stage};
 use super::frames::{batches_in, correlation_id_of, metadata, produced, version_of};
 use crate::session::{LegEvent, LegId, ResponseVerdict};
 use crate::wire::{HeadLimits, parse_head, parse_response_head};
@@ -78,6 +78,16 @@ impl Stage {
         let wires = self.sessions[session].legs.iter().filter(is_it);
         let tags = |frame: &Bytes| batches_in(frame).into_iter().map(|(_, _, tag)| tag).collect();
         wires.flat_map(|wire| wire.unanswered.iter().map(tags)).collect()
+    }
+
+    /// Until the broker has something to answer.
+    pub fn until_at(&mut self, session: usize, node: i32) {
+        let until = self.now + 2000 * MS;
+        while self.at(session, node).is_empty() {
+            assert!(self.now < until, "nothing comes to broker {node}");
+            self.fresh(session);
+            self.pass(MS);
+        }
     }
 
     /// The broker acknowledges its oldest request.

@@ -54,6 +54,19 @@ fn a_stand_in_answers_for_a_broker_that_is_gone() {
 }
 
 #[test]
+fn a_stand_in_answers_for_a_broker_that_connects_to_nothing() {
+    let (mut stage, client) = Stage::with_client();
+    stage.unreachable.insert(1);
+    asks(&mut stage, client, metadata);
+    assert_eq!(where_is(&mut stage, client), Some(1));
+    stage.pass(stage.detours.suspect_after);
+    let stand_in = where_is(&mut stage, client).expect("it is with somebody");
+    assert_ne!(stand_in, 1);
+    stage.says_metadata(client, stand_in);
+    assert_eq!((stage.told_frames(client).len(), stage.closed(client)), (1, None));
+}
+
+#[test]
 fn what_only_the_broker_itself_can_answer_closes() {
     let (mut stage, client) = after_departure();
     asks(&mut stage, client, fetch);

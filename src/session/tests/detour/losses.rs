@@ -148,10 +148,7 @@ fn a_request_that_takes_its_connection_down_each_time_is_not_sent_for_ever() {
     stage.sends(client, &Produce::of([numbered(7, 0, 1)]));
     let mut sent = 0;
     while stage.closed(client).is_none() {
-        while stage.at(client, 1).is_empty() {
-            stage.fresh(client);
-            stage.pass(super::bench::MS);
-        }
+        stage.until_at(client, 1);
         sent += 1;
         assert!(sent < 20, "it goes on and on");
         stage.loses(client, 1, Written::All);

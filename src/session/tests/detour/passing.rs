@@ -1,6 +1,6 @@
 //! States that pass soon near a departure, and are the client's business otherwise: 3, 19 and 100.
 
-use super::bench::{MS, Stage};
+use super::bench::Stage;
 use super::frames::{Produce, plain};
 
 fn produce(error: i16, partition: i32) -> Produce {
@@ -35,10 +35,7 @@ fn near_a_departure_they_are_absorbed_but_only_briefly() {
                 break;
             }
             assert!(stage.errors(client).is_empty(), "{error} is absorbed");
-            stage.fresh(client);
-            while stage.at(client, 1).is_empty() {
-                stage.pass(MS);
-            }
+            stage.until_at(client, 1);
             if heals && stage.now - began > stage.detours.passing / 2 {
                 stage.acks(client, 1);
                 break;
