@@ -20,7 +20,7 @@ fn the_whole_frame_goes_untouched_where_one_leader_has_all() {
         }
         stage.tell();
         let sent = stage.wire(client, 2).unanswered.clone();
-        assert_eq!(sent, [frame.clone()], "Produce v{version}");
+        assert!(sent.len() == 1 && sent[0] == frame, "Produce v{version}");
         assert_eq!(sent[0].as_ptr(), frame.as_ptr(), "Produce v{version}: not even copied");
         stage.acks(client, 2);
         assert_eq!(stage.errors(client), [0, 0, 0], "Produce v{version}");
