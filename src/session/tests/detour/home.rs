@@ -59,7 +59,7 @@ fn a_stand_in_answers_for_a_broker_that_connects_to_nothing() {
     stage.unreachable.insert(1);
     asks(&mut stage, client, metadata);
     assert_eq!(where_is(&mut stage, client), Some(1));
-    stage.pass(stage.detours.suspect_after);
+    stage.pass(stage.detours.suspect_after + stage.detours.backoff_max);
     let stand_in = where_is(&mut stage, client).expect("it is with somebody");
     assert_ne!(stand_in, 1);
     stage.says_metadata(client, stand_in);
