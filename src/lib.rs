@@ -10,6 +10,8 @@ pub mod config;
 pub mod departures;
 pub mod discovery;
 pub mod driver;
+#[cfg(test)]
+mod histories;
 pub mod listeners;
 pub mod metrics;
 pub mod proxy;
