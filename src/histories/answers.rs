@@ -112,11 +112,21 @@ impl World {
             self.stats.acked += 1;
             return;
         }
+        if lane.batches[number].was_given_up {
+            self.clients[cid].lanes[at].batches[number].state = State::Over;
+            return;
+        }
         let is_first = lane.batches[..number].iter().all(|batch| matches!(batch.state, State::Acked { .. }));
         let sends = lane.batches[number].sends;
         let is_retriable = match error {
             code::OUT_OF_ORDER_SEQUENCE if kind != Kind::Plain => {
-                if is_first && !self.is_in_log(at, &tag) && kind == Kind::Idempotent {
+                let was_broken = self.clients[cid].lanes[at].was_broken;
+                if is_first
+                    && !was_broken
+                    && kind == Kind::Idempotent
+                    && !self.is_in_log(at, &tag)
+                    && !self.was_passed(cid, at, number)
+                {
                     return self.breaks(|| format!("{tag}: 45, with every earlier batch acknowledged and itself not in the log"));
                 }
                 !is_first
@@ -210,7 +220,7 @@ impl World {
         for asked in conn.asked {
             match asked.what {
                 Ask::Produce(sent) => {
-                    for (lane, batch) in sent {
+                    for (lane, batch) in sent.into_iter().rev() {
                         let wait = self.dice.between(0, 60 * MS);
                         let lane = &mut self.clients[cid].lanes[lane];
                         if lane.batches[batch].was_given_up {

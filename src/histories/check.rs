@@ -28,8 +28,7 @@ impl World {
         let has_unkept = client.plan.kind == Kind::Transactional || session.budget_refusals > 0 || client.plan.acks == 0;
         let is_fair = match reason {
             CloseReason::ClientClosed | CloseReason::ClientGone | CloseReason::HalfCloseTimeout => true,
-            CloseReason::UpstreamClosed => has_unkept || session.losses > 8,
-            CloseReason::UpstreamConnectFailed => session.had_nobody || has_unkept || session.losses > 8,
+            CloseReason::UpstreamClosed | CloseReason::UpstreamConnectFailed => session.had_nobody || has_unkept || session.losses > 8,
             CloseReason::Undeliverable => client.plan.acks == 0,
             CloseReason::AmbiguousProduce => self.plan.detours.ambiguous == crate::session::Ambiguous::Fail,
             _ => false,
@@ -176,13 +175,20 @@ impl World {
     fn is_brokers_doing(&self, cid: usize, at: usize, earlier: usize, later: usize) -> bool {
         let lane = &self.clients[cid].lanes[at];
         let (earlier, later) = (&lane.batches[earlier], &lane.batches[later]);
-        if earlier.failures > 0 || later.failures > 0 {
-            return true;
-        }
+        earlier.failures > 0 || later.failures > 0 || self.followed_on_a_connection(&earlier.tag, &later.tag)
+    }
+
+    /// A broker took a later batch of the lane, and on that very connection it had refused this one.
+    pub fn was_passed(&self, cid: usize, at: usize, number: usize) -> bool {
+        let batches = &self.clients[cid].lanes[at].batches;
+        batches.iter().skip(number + 1).any(|later| self.is_in_log(at, &later.tag) && self.followed_on_a_connection(&batches[number].tag, &later.tag))
+    }
+
+    fn followed_on_a_connection(&self, earlier: &str, later: &str) -> bool {
         self.upstreams.values().any(|upstream| {
             let tags: Vec<String> = upstream.produced.iter().flat_map(tags_of).collect();
             let place = |tag: &str| tags.iter().position(|seen| seen == tag);
-            place(&earlier.tag).zip(place(&later.tag)).is_some_and(|(earlier, later)| earlier < later)
+            place(earlier).zip(place(later)).is_some_and(|(earlier, later)| earlier < later)
         })
     }
 
@@ -193,16 +199,20 @@ impl World {
             return;
         }
         let knowingly: u32 = client.sids.iter().map(|sid| self.sessions[*sid].resends_of_plain).sum();
-        let mut extra = 0;
+        let (mut extra, mut tags) = (0, Vec::new());
         for lane in &client.lanes {
             let places = self.places(lane.partition);
             for batch in &lane.batches {
                 let copies = places.get(&batch.tag).map_or(0, Vec::len) as u32;
-                extra += copies.saturating_sub(1 + batch.ambiguous);
+                let too_many = copies.saturating_sub(1 + batch.ambiguous);
+                extra += too_many;
+                if too_many > 0 {
+                    tags.push(batch.tag.clone());
+                }
             }
         }
         if extra > knowingly {
-            self.breaks(|| format!("client {cid}: {extra} copies too many, and only {knowingly} resends of what may have been applied"));
+            self.breaks(|| format!("client {cid}: {extra} copies too many ({}), and only {knowingly} resends of what may have been applied", tags.join(" ")));
         }
     }
 

@@ -60,6 +60,8 @@ pub struct Lane {
     pub not_before: Time,
     is_starting_over: bool,
     pub is_dead: bool,
+    /// A batch failed at the client with later ones on their way: a leader without state may take one of those first, as it may directly.
+    pub was_broken: bool,
 }
 
 #[derive(Debug)]
@@ -114,6 +116,7 @@ impl Client {
             not_before: 0,
             is_starting_over: false,
             is_dead: false,
+            was_broken: false,
         };
         Client {
             lanes: (0..partitions).map(lane).collect(),
@@ -169,6 +172,7 @@ impl Lane {
     }
 
     pub fn fails(&mut self, at: usize, is_ambiguous: bool) {
+        self.was_broken |= self.batches.iter().skip(at + 1).any(|later| matches!(later.state, State::InFlight(_)));
         self.is_starting_over = true;
         let batch = &mut self.batches[at];
         batch.state = State::Queued;

@@ -10,7 +10,7 @@ use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{ApiKey as SimApi, MetadataRequest};
 
 use super::leg::Owner;
-use super::plan::{MS, Time};
+use super::plan::{MS, S, Time};
 use super::world::{Event, TOPIC, World};
 use crate::cluster::{
     ApiVersionsObservation, Broker, Endpoint, LearnLimits, MetadataObservation, NodeId, Observation, PartitionObservation, Source, TopicId,
@@ -25,6 +25,7 @@ use crate::wire::metadata::MetadataResponse;
 
 const VERSION: i16 = 12;
 const TRIES: u32 = 3;
+const SLOW_POLL: Time = 5 * S;
 const TIMEOUT: Time = 500 * MS;
 
 #[derive(Default)]
@@ -104,6 +105,12 @@ impl World {
         self.learn(&Observation::ApiVersions(observation));
     }
 
+    /// The broker list, every now and then, though nothing suggests that it is stale.
+    pub fn poll_slowly(&mut self) {
+        self.suspect();
+        self.after(SLOW_POLL, Event::Do(Box::new(World::poll_slowly)));
+    }
+
     /// Nobody waits for it.
     pub fn suspect(&mut self) {
         self.discovery.is_wanted = true;
@@ -153,7 +160,7 @@ impl World {
             return self.land();
         }
         let mut ports: Vec<u16> = self.view.brokers.values().map(|broker| broker.endpoint.port).collect();
-        if ports.is_empty() {
+        if ports.is_empty() || flight.tries == TRIES {
             ports = self.bootstrap.iter().map(|endpoint| endpoint.port).collect();
         }
         let broker = self.dice.pick(&ports).and_then(|port| self.broker_at(port));

@@ -19,6 +19,8 @@ use crate::wire;
 const WINDOW_BYTES: u64 = 2048;
 /// Until the next target of a connect is tried beside one that says nothing.
 const STAGGER: Time = 250 * MS;
+/// An address in front of all brokers, which leads to one that is there.
+pub const BOOTSTRAP_PORT: u16 = 9000;
 const CONNECT_TIMEOUT: Time = 3 * S;
 const USER_TIMEOUT: (Time, Time) = (2 * S, 6 * S);
 
@@ -94,6 +96,10 @@ impl World {
 
     /// The broker that listens at this port now.
     pub fn broker_at(&self, port: u16) -> Option<i32> {
+        if port == BOOTSTRAP_PORT {
+            let is_there = |id: &i32| self.cluster.broker(*id).is_some_and(|broker| broker.accepts()) && !self.silent_hosts.contains(id);
+            return (0..self.plan.brokers).find(is_there);
+        }
         self.cluster.brokers().find(|broker| broker.port == port).map(|broker| broker.id)
     }
 
@@ -155,7 +161,9 @@ impl World {
         let Some(at) = legs.iter().position(|leg| leg.id == id && !leg.is_left && leg.conn.is_none()) else { return };
         legs.remove(at);
         self.say(|| format!("s{sid}: {id:?} could not be opened"));
-        let nobody = !self.cluster.brokers().any(|broker| broker.accepts() && !self.silent_hosts.contains(&broker.id));
+        // Of those that the session knows.
+        let is_there = |id: i32| self.cluster.broker(id).is_some_and(|broker| broker.accepts()) && !self.silent_hosts.contains(&id);
+        let nobody = !self.sessions[sid].view.brokers.values().any(|known| self.broker_at(known.endpoint.port).is_some_and(is_there));
         self.sessions[sid].had_nobody |= nobody;
         self.on_leg(sid, id, LegEvent::Failed);
     }

@@ -15,7 +15,7 @@ use super::world::{Event, Input, Ports, World};
 use crate::cluster::View;
 use crate::rewrite::{Masks, UnknownApis};
 use crate::session::{Action, ClientEvent, CloseReason, Core, Kept, LegId, Note, Port, RequestVerdict, Surroundings, Timeouts};
-use crate::wire::{self, HeadLimits};
+use crate::wire::{self, ApiKey, HeadLimits};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moving {
@@ -233,6 +233,9 @@ impl World {
         }
         let Some(verdict) = self.core(sid, |core, now, around| core.on_request_head(now, &head, around)) else { return false };
         self.say(|| format!("s{sid}: {} v{} #{} -> {verdict:?}", head.api.name(), head.version, head.correlation_id));
+        if matches!(head.api, ApiKey::END_TXN | ApiKey::INIT_PRODUCER_ID) && matches!(verdict, RequestVerdict::Relay(_)) {
+            self.end_is_unguarded(sid);
+        }
         let whole = head.frame_bytes as usize;
         let session = &mut self.sessions[sid];
         match verdict {

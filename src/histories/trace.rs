@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use super::plan::{MS, Time};
 
-const KEPT: usize = 260;
+const KEPT: usize = 4000;
 
 #[derive(Default)]
 pub struct Trace {

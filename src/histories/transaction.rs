@@ -243,6 +243,13 @@ impl World {
         self.coordinator_lost(cid);
     }
 
+    pub fn end_is_unguarded(&mut self, sid: usize) {
+        let cid = self.sessions[sid].cid;
+        if let Some(transacting) = &mut self.clients[cid].transacting {
+            transacting.unguarded.push(transacting.number);
+        }
+    }
+
     fn coordinator_lost(&mut self, cid: usize) {
         let wait = self.dice.between(5 * MS, 80 * MS);
         let now = self.now;

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::client::Client;
 use super::dice::Dice;
 use super::discovery::Discovery;
-use super::leg::Upstream;
+use super::leg::{BOOTSTRAP_PORT, Upstream};
 use super::plan::{MS, Plan, S, Time};
 use super::session::Session;
 use super::trace::Trace;
@@ -125,7 +125,7 @@ impl World {
             cluster.set_profile(id, *profile);
         }
         cluster.create_topic(TOPIC, plan.partitions);
-        let bootstrap = cluster.brokers().map(|broker| Endpoint { host: broker.host.as_str().into(), port: broker.port }).collect();
+        let bootstrap = [Endpoint { host: "bootstrap.example".into(), port: BOOTSTRAP_PORT }].into();
         let gate = Arc::new(Gate::new(plan.gate_bytes));
         let mut world = World {
             faults_left: plan.faults_at.len(),
@@ -158,7 +158,7 @@ impl World {
         if world.dice.chance(95) {
             world.learn_at_start();
         }
-        world.suspect();
+        world.poll_slowly();
         for cid in 0..world.plan.clients.len() {
             let client = Client::new(&world.plan.clients[cid], world.plan.partitions);
             world.clients.push(client);
@@ -217,7 +217,9 @@ impl World {
                 self.breaks(|| "it does not come to rest".to_owned());
             }
             if at > self.plan.heals_at + PATIENCE {
-                let stuck: Vec<String> = self.clients.iter().enumerate().filter_map(|(cid, client)| client.stuck(cid)).collect();
+                let mut stuck: Vec<String> = self.clients.iter().enumerate().filter_map(|(cid, client)| client.stuck(cid)).collect();
+                let open = self.sessions.iter().enumerate().filter(|(_, session)| !session.is_over());
+                stuck.extend(open.map(|(sid, _)| format!("s{sid} is open")).filter(|_| self.is_ending));
                 self.breaks(|| format!("not over {} s after the world was well: {}", PATIENCE / S, stuck.join("; ")));
                 break;
             }
