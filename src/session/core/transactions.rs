@@ -28,6 +28,8 @@ impl Core {
         };
         match producer.filter(|producer| *producer >= 0) {
             Some(producer) => {
+                // What went the fast way is in line, too: it may have to move yet.
+                self.open_all(around);
                 self.held_ending = Some(HeldEnding { producer, slot, head, frame });
                 self.go_on(now, around);
             }
