@@ -251,7 +251,7 @@ impl World {
         // Behind an answer that only one broker can give, no deadline can be kept.
         let all_produce = conn.asked.iter().take(at + 1).all(is_produce);
         let session = &self.sessions[sid];
-        let is_limited = session.budget_refusals > 0 || session.core.as_ref().is_none_or(|core| core.limit_reached().is_some());
+        let is_limited = session.budget_refusals > 0 || session.was_limited;
         if all_produce && !is_limited {
             return self.breaks(|| format!("s{sid}: #{correlation_id} has no answer when its client's patience ends"));
         }

@@ -28,7 +28,9 @@ impl World {
         let has_unkept = client.plan.kind == Kind::Transactional || session.budget_refusals > 0 || client.plan.acks == 0;
         let is_fair = match reason {
             CloseReason::ClientClosed | CloseReason::ClientGone | CloseReason::HalfCloseTimeout => true,
-            CloseReason::UpstreamClosed | CloseReason::UpstreamConnectFailed => session.had_nobody || has_unkept || session.losses > 8,
+            CloseReason::UpstreamClosed | CloseReason::UpstreamConnectFailed => {
+                session.had_nobody || has_unkept || session.losses > 8 || session.failed_opens > 2
+            }
             CloseReason::Undeliverable => client.plan.acks == 0,
             CloseReason::AmbiguousProduce => self.plan.detours.ambiguous == crate::session::Ambiguous::Fail,
             _ => false,
@@ -57,7 +59,8 @@ impl World {
                     transacting.ended.push(transacting.number);
                 }
             }
-            Some(0) => {
+            // What a broker reads when it thaws was written long before.
+            Some(0) if !self.is_thawing => {
                 let tags = tags_of(frame);
                 for tag in tags {
                     self.check_ended(conn, &tag);
@@ -133,6 +136,10 @@ impl World {
 
     fn check_lane(&mut self, cid: usize, at: usize, places: &Places) {
         let client = &self.clients[cid];
+        if self.has_truncated && client.plan.acks == 1 {
+            // Lost with its leader, and acknowledged by it alone.
+            return;
+        }
         let lane = &client.lanes[at];
         let none = Vec::new();
         let mut last: Option<(usize, i64)> = None;

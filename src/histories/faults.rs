@@ -1,7 +1,6 @@
 //! What goes wrong in the world, rolled when its time comes; and that it gets well.
 //!
-//! Invariant: at least one broker is up, and after `heal` nothing is wrong any more. Deliberately absent: lost tails of logs (then records
-//! are lost that were acknowledged with acks=1, and no proxy could help).
+//! Invariant: at least one broker is up, and after `heal` nothing is wrong any more. Deliberately absent: brokers that forget producers.
 
 use std::time::Duration;
 
@@ -35,6 +34,16 @@ impl World {
         if let Some(to) = self.dice.pick(&others) {
             self.say(|| format!("world: t/{partition} moves to {to}"));
             self.cluster.move_leader(TOPIC, partition, to);
+            self.drain_cluster();
+        }
+    }
+
+    fn lose_tail(&mut self, partition: i32) {
+        let others = self.serving();
+        if let Some(to) = self.dice.pick(&others) {
+            self.say(|| format!("world: t/{partition} moves to {to}, which lacks what was not committed"));
+            self.has_truncated = true;
+            self.cluster.move_leader_losing_uncommitted(TOPIC, partition, to);
             self.drain_cluster();
         }
     }
@@ -118,9 +127,11 @@ impl World {
             15 => {
                 self.say(|| format!("world: t/{partition}'s followers stop"));
                 self.cluster.hold_replication(TOPIC, partition, true);
-                let moves = self.dice.chance(70);
+                let (moves, loses) = (self.dice.chance(70), self.dice.chance(60));
                 self.later(duration, move |world| {
-                    if moves {
+                    if moves && loses {
+                        world.lose_tail(partition);
+                    } else if moves {
                         world.move_leader(partition);
                     }
                     world.cluster.hold_replication(TOPIC, partition, false);
@@ -234,7 +245,9 @@ impl World {
     /// Brokers read again.
     fn feed_all(&mut self) {
         let conns: Vec<_> = self.upstreams.keys().copied().collect();
+        self.is_thawing = true;
         conns.into_iter().for_each(|conn| self.feed_broker(conn));
+        self.is_thawing = false;
     }
 
     pub fn heal(&mut self) {

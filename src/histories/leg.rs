@@ -159,12 +159,13 @@ impl World {
     pub fn connect_failed(&mut self, sid: usize, id: LegId) {
         let legs = &mut self.sessions[sid].legs;
         let Some(at) = legs.iter().position(|leg| leg.id == id && !leg.is_left && leg.conn.is_none()) else { return };
-        legs.remove(at);
+        let had_choice = legs.remove(at).targets.len() > 1;
         self.say(|| format!("s{sid}: {id:?} could not be opened"));
         // Of those that the session knows.
         let is_there = |id: i32| self.cluster.broker(id).is_some_and(|broker| broker.accepts()) && !self.silent_hosts.contains(&id);
         let nobody = !self.sessions[sid].view.brokers.values().any(|known| self.broker_at(known.endpoint.port).is_some_and(is_there));
-        self.sessions[sid].had_nobody |= nobody;
+        self.sessions[sid].had_nobody |= nobody || had_choice;
+        self.sessions[sid].failed_opens += 1;
         self.on_leg(sid, id, LegEvent::Failed);
     }
 
@@ -437,6 +438,8 @@ impl World {
     }
 
     fn forget_leg(&mut self, sid: usize, id: LegId) {
+        let was_open = self.sessions[sid].legs.iter().any(|leg| leg.id == id && leg.conn.is_some());
+        self.sessions[sid].failed_opens += u32::from(!was_open);
         self.sessions[sid].legs.retain(|leg| leg.id != id);
     }
 }

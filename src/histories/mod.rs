@@ -9,7 +9,7 @@
 //! Each history rolls its own topology, clients and misfortunes from a seed, and is held against what clients may rely on (`check`). A
 //! failing seed is printed with a command that plays it again, and its last events.
 //!
-//! Invariant: the same seed gives the same history. Deliberately absent: sockets, tokio, consumers, SASL, logs that lose their tail.
+//! Invariant: the same seed gives the same history. Deliberately absent: sockets, tokio, consumers, SASL, clients that do not read.
 
 mod answers;
 mod check;

@@ -81,7 +81,8 @@ impl Plan {
             partitions: dice.between(1, 6) as i32,
             replication_factor: dice.between(2, 3) as i16,
             detours: Detours {
-                suspect_after: ms(100, 1000, dice),
+                // Less than any client's patience: before, nobody looks at what goes the fast way.
+                suspect_after: ms(100, 600, dice),
                 backoff_min: ms(2, 20, dice),
                 backoff_max: ms(50, 500, dice),
                 hold_mixed: ms(100, 1000, dice),

@@ -51,6 +51,10 @@ pub struct Session {
     pub budget_refusals: u32,
     pub losses: u32,
     pub had_nobody: bool,
+    /// Connects that came to nothing.
+    pub failed_opens: u32,
+    /// It was unread for a while for the sake of a limit.
+    pub was_limited: bool,
 }
 
 impl Session {
@@ -85,6 +89,8 @@ impl World {
             budget_refusals: 0,
             losses: 0,
             had_nobody: false,
+            failed_opens: 0,
+            was_limited: false,
         });
         let sid = self.sessions.len() - 1;
         self.say(|| format!("s{sid}: client {cid} connects to {port:?}"));
@@ -243,7 +249,10 @@ impl World {
             RequestVerdict::RelayKeep(to) => session.moving = Moving::RelayKeep { left: whole, to },
             RequestVerdict::Read => session.moving = Moving::Read { total: whole },
             RequestVerdict::Discard => session.moving = Moving::Discard { left: whole },
-            RequestVerdict::Wait => session.waiting = true,
+            RequestVerdict::Wait => {
+                session.waiting = true;
+                session.was_limited |= session.core.as_ref().is_some_and(|core| core.limit_reached().is_some());
+            }
             RequestVerdict::Refuse => {}
         }
         self.carry_out(sid);

@@ -100,6 +100,9 @@ pub struct World {
     pub faults_left: usize,
     pub is_healed: bool,
     pub is_ending: bool,
+    pub is_thawing: bool,
+    /// A leader lost what its followers did not have.
+    pub has_truncated: bool,
     pub trace: Trace,
     pub broken: Option<String>,
     pub stats: Stats,
@@ -147,6 +150,8 @@ impl World {
             dark_hosts: BTreeSet::new(),
             is_healed: false,
             is_ending: false,
+            is_thawing: false,
+            has_truncated: false,
             trace: Trace::new(with_trace),
             broken: None,
             stats: Stats::default(),
