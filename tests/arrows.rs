@@ -17,6 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("driver", &["wire", "cluster", "rewrite", "session", "transport", "metrics"]),
     ("admin", &[]),
     ("sim", &[]),
+    ("histories", &["wire", "cluster", "rewrite", "session", "sim"]),
     ("config", &["cluster", "rewrite", "session", "discovery", "driver", "listeners", "transport"]),
     (
         "proxy",

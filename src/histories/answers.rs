@@ -78,7 +78,8 @@ impl World {
         let expected: Vec<i32> = sent.iter().map(|(lane, _)| self.clients[cid].lanes[*lane].partition).collect();
         let got: Vec<i32> = parts.iter().map(|part| part.index).collect();
         if got != expected {
-            return self.breaks(|| format!("s{sid}: #{} asked for partitions {expected:?} and the answer has {got:?}", asked.correlation_id));
+            return self
+                .breaks(|| format!("s{sid}: #{} asked for partitions {expected:?} and the answer has {got:?}", asked.correlation_id));
         }
         for node in &response.node_endpoints {
             if node.host.as_str() != VIRTUAL_HOST || node.port != i32::from(VIRTUAL_PORT) + node.node_id.0 {
@@ -121,12 +122,7 @@ impl World {
         let is_retriable = match error {
             code::OUT_OF_ORDER_SEQUENCE if kind != Kind::Plain => {
                 let was_broken = self.clients[cid].lanes[at].was_broken;
-                if is_first
-                    && !was_broken
-                    && kind == Kind::Idempotent
-                    && !self.is_in_log(at, &tag)
-                    && !self.was_passed(cid, at, number)
-                {
+                if is_first && !was_broken && kind == Kind::Idempotent && !self.is_in_log(at, &tag) && !self.was_passed(cid, at, number) {
                     return self.breaks(|| format!("{tag}: 45, with every earlier batch acknowledged and itself not in the log"));
                 }
                 !is_first

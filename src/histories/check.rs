@@ -79,9 +79,10 @@ impl World {
             return;
         }
         // Its first copy may have been on its way: that is the client's own haste.
-        let seen_before = self.upstreams.iter().any(|(other, upstream)| {
-            *other != conn && upstream.produced.iter().any(|frame| tags_of(frame).iter().any(|seen| seen == tag))
-        });
+        let seen_before = self
+            .upstreams
+            .iter()
+            .any(|(other, upstream)| *other != conn && upstream.produced.iter().any(|frame| tags_of(frame).iter().any(|seen| seen == tag)));
         if seen_before {
             self.breaks(|| format!("{tag} is sent again behind the end of its transaction {number}"));
         }
@@ -153,7 +154,9 @@ impl World {
                     wrong = Some(format!("{tag} was acknowledged at offset {offset} and lies at {copies:?}"));
                 }
                 _ if client.plan.kind != Kind::Plain && copies.len() > 1 => wrong = Some(format!("{tag} lies at {copies:?}: twice")),
-                _ if client.plan.acks == 0 && copies.len() > 1 => wrong = Some(format!("{tag}, sent with acks=0, lies at {copies:?}: twice")),
+                _ if client.plan.acks == 0 && copies.len() > 1 => {
+                    wrong = Some(format!("{tag}, sent with acks=0, lies at {copies:?}: twice"))
+                }
                 _ => {}
             }
             let Some(first) = copies.first().copied() else { continue };
@@ -178,7 +181,8 @@ impl World {
     }
 
     /// Whether the order of two plain batches, the earlier of which lies behind the later, is what a direct connection would have given:
-    /// the earlier failed at the client, or the broker itself refused it and took the later one on the very same connection.
+    /// the earlier failed at the client, or the broker itself refused it and took the later one on the very same connection (at home, or
+    /// on one that had taken a batch before).
     fn is_brokers_doing(&self, cid: usize, at: usize, earlier: usize, later: usize) -> bool {
         let lane = &self.clients[cid].lanes[at];
         let (earlier, later) = (&lane.batches[earlier], &lane.batches[later]);
@@ -188,14 +192,20 @@ impl World {
     /// A broker took a later batch of the lane, and on that very connection it had refused this one.
     pub fn was_passed(&self, cid: usize, at: usize, number: usize) -> bool {
         let batches = &self.clients[cid].lanes[at].batches;
-        batches.iter().skip(number + 1).any(|later| self.is_in_log(at, &later.tag) && self.followed_on_a_connection(&batches[number].tag, &later.tag))
+        batches
+            .iter()
+            .skip(number + 1)
+            .any(|later| self.is_in_log(at, &later.tag) && self.followed_on_a_connection(&batches[number].tag, &later.tag))
     }
 
     fn followed_on_a_connection(&self, earlier: &str, later: &str) -> bool {
         self.upstreams.values().any(|upstream| {
             let tags: Vec<String> = upstream.produced.iter().flat_map(tags_of).collect();
             let place = |tag: &str| tags.iter().position(|seen| seen == tag);
-            place(earlier).zip(place(later)).is_some_and(|(earlier, later)| earlier < later)
+            let Some((first, _)) = place(earlier).zip(place(later)).filter(|(first, second)| first < second) else { return false };
+            // Elsewhere than at home, nothing follows before the leader has taken one of the lane's batches.
+            let lane = &earlier[..=earlier.rfind('/').unwrap_or_default()];
+            upstream.is_home || tags.iter().take(first).any(|before| before.starts_with(lane))
         })
     }
 
@@ -219,7 +229,12 @@ impl World {
             }
         }
         if extra > knowingly {
-            self.breaks(|| format!("client {cid}: {extra} copies too many ({}), and only {knowingly} resends of what may have been applied", tags.join(" ")));
+            self.breaks(|| {
+                format!(
+                    "client {cid}: {extra} copies too many ({}), and only {knowingly} resends of what may have been applied",
+                    tags.join(" ")
+                )
+            });
         }
     }
 

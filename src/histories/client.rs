@@ -30,7 +30,9 @@ const IN_FLIGHT_MAX: usize = 5;
 pub enum State {
     Queued,
     InFlight(usize),
-    Acked { offset: i64 },
+    Acked {
+        offset: i64,
+    },
     /// Sent with acks=0, or given up.
     Over,
 }
@@ -211,7 +213,8 @@ impl World {
     fn plan_turn(&mut self, cid: usize) {
         let client = &self.clients[cid];
         let makes = client.lanes.iter().any(|lane| lane.to_make > 0).then_some(client.next_make_at);
-        let lanes = client.lanes.iter().filter(|lane| lane.batches.iter().any(|batch| batch.state == State::Queued)).map(|lane| lane.not_before);
+        let lanes =
+            client.lanes.iter().filter(|lane| lane.batches.iter().any(|batch| batch.state == State::Queued)).map(|lane| lane.not_before);
         let later = |at: Time| (at > self.now).then_some(at);
         let soonest = lanes.chain(client.wants_metadata).chain(makes).filter_map(later).min();
         let at = soonest.unwrap_or(self.now + 200 * MS).max(self.now + 1);
@@ -319,10 +322,10 @@ impl World {
             conn.asked.push_back(Asked { correlation_id, version, what });
             self.after(patience, Event::ClientPatience { sid, correlation_id });
         }
-        self.to_session(cid, sid, frame);
+        self.give_session(cid, sid, frame);
     }
 
-    fn to_session(&mut self, cid: usize, sid: usize, bytes: Bytes) {
+    fn give_session(&mut self, cid: usize, sid: usize, bytes: Bytes) {
         for piece in self.dice.pieces(bytes) {
             let soon = self.soon();
             let Some(conn) = self.clients[cid].conns.get_mut(&sid) else { return };
@@ -377,7 +380,8 @@ impl World {
         let sid = self.connection(cid, Port::Node(NodeId(node)));
         let client = &mut self.clients[cid];
         let (depth, lanes_max) = (client.plan.depth, client.plan.lanes_per_request);
-        let in_flight = client.conns.get(&sid).map_or(0, |conn| conn.asked.iter().filter(|asked| matches!(asked.what, Ask::Produce(_))).count());
+        let in_flight =
+            client.conns.get(&sid).map_or(0, |conn| conn.asked.iter().filter(|asked| matches!(asked.what, Ask::Produce(_))).count());
         if in_flight >= depth {
             return false;
         }

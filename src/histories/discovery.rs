@@ -172,7 +172,7 @@ impl World {
                     flight.conn = Some(conn);
                 }
                 self.stats.metadata_asked += 1;
-                self.to_broker(conn, super::world::Input::Bytes(metadata_request()));
+                self.give_broker(conn, super::world::Input::Bytes(metadata_request()));
                 TIMEOUT
             }
             (None, Some(broker)) if self.is_dark(broker) => TIMEOUT,
@@ -196,7 +196,8 @@ impl World {
         };
         let Some(piece) = piece else { return self.ask_broker(number) };
         flight.inbound.extend_from_slice(&piece);
-        let is_whole = flight.inbound.first_chunk::<4>().is_some_and(|prefix| flight.inbound.len() >= 4 + i32::from_be_bytes(*prefix) as usize);
+        let is_whole =
+            flight.inbound.first_chunk::<4>().is_some_and(|prefix| flight.inbound.len() >= 4 + i32::from_be_bytes(*prefix) as usize);
         if !is_whole {
             return;
         }

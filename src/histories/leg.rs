@@ -50,6 +50,8 @@ pub enum Owner {
 pub struct Upstream {
     pub owner: Owner,
     pub broker: i32,
+    /// The client's own way to its broker, as a direct connection would be.
+    pub is_home: bool,
     to_broker_at: Time,
     to_proxy_at: Time,
     assembling: BytesMut,
@@ -141,9 +143,14 @@ impl World {
     }
 
     pub fn adopt(&mut self, conn: ConnId, broker: i32, owner: Owner) {
+        let is_home = match owner {
+            Owner::Leg(sid, id) => self.sessions[sid].core.as_ref().is_some_and(|core| core.home_leg() == id),
+            Owner::Discovery(_) => false,
+        };
         let upstream = Upstream {
             owner,
             broker,
+            is_home,
             to_broker_at: 0,
             to_proxy_at: 0,
             assembling: BytesMut::new(),
@@ -218,15 +225,15 @@ impl World {
                 leg.outbound.push_front(chunk);
             }
             leg.written_bytes += piece.len() as u64;
-            self.to_broker(conn, Input::Bytes(piece));
+            self.give_broker(conn, Input::Bytes(piece));
             self.start_writing(sid, id);
         } else if is_left {
-            self.to_broker(conn, Input::Fin);
+            self.give_broker(conn, Input::Fin);
             self.forget_leg(sid, id);
         }
     }
 
-    pub fn to_broker(&mut self, conn: ConnId, input: Input) {
+    pub fn give_broker(&mut self, conn: ConnId, input: Input) {
         let soon = self.soon();
         let Some(upstream) = self.upstreams.get_mut(&conn) else { return };
         upstream.to_broker_at = upstream.to_broker_at.max(soon);
@@ -284,7 +291,7 @@ impl World {
                 bytes.extend_from_slice(&(frame.len() as i32).to_be_bytes());
                 bytes.extend_from_slice(&frame);
                 for piece in self.dice.pieces(bytes.freeze()) {
-                    self.to_proxy(conn, Some(piece), None);
+                    self.give_proxy(conn, Some(piece), None);
                 }
             }
             Output::Close { conn } => {
@@ -297,12 +304,12 @@ impl World {
                     upstream.is_reset |= is_reset;
                 }
                 let at = is_silent.then(|| self.now + self.dice.between(USER_TIMEOUT.0, USER_TIMEOUT.1));
-                self.to_proxy(conn, None, at);
+                self.give_proxy(conn, None, at);
             }
         }
     }
 
-    fn to_proxy(&mut self, conn: ConnId, piece: Option<Bytes>, at: Option<Time>) {
+    fn give_proxy(&mut self, conn: ConnId, piece: Option<Bytes>, at: Option<Time>) {
         let at = at.unwrap_or_else(|| self.soon());
         let Some(upstream) = self.upstreams.get_mut(&conn) else { return };
         upstream.to_proxy_at = upstream.to_proxy_at.max(at);
@@ -310,7 +317,7 @@ impl World {
         self.at(at, Event::FromBroker { conn, piece });
     }
 
-    pub fn from_broker(&mut self, conn: ConnId, piece: Option<Bytes>) {
+    pub fn hear_broker(&mut self, conn: ConnId, piece: Option<Bytes>) {
         let Some(upstream) = self.upstreams.get(&conn) else { return };
         if upstream.is_reset && piece.is_some() {
             return;

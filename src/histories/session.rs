@@ -17,6 +17,9 @@ use crate::rewrite::{Masks, UnknownApis};
 use crate::session::{Action, ClientEvent, CloseReason, Core, Kept, LegId, Note, Port, RequestVerdict, Surroundings, Timeouts};
 use crate::wire::{self, ApiKey, HeadLimits};
 
+/// Longer than any client's patience: what is asked in a world that has been well for so long is answered in time.
+const RECOVERED_AFTER: Time = 7 * S;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moving {
     Head,
@@ -120,7 +123,7 @@ impl World {
 
     // From the client.
 
-    pub fn from_client(&mut self, sid: usize, input: Input) {
+    pub fn hear_client(&mut self, sid: usize, input: Input) {
         let is_gone = matches!(input, Input::Gone);
         self.sessions[sid].unread.push_back(input);
         if is_gone {
@@ -398,7 +401,12 @@ impl World {
             Note::DetourStarted(_) => self.stats.detours += 1,
             Note::Attempt => self.stats.attempts += 1,
             Note::Resent { bytes } => self.stats.resent_bytes += *bytes as u64,
-            Note::DeadlineMissed => self.stats.deadlines_missed += 1,
+            Note::DeadlineMissed => {
+                self.stats.deadlines_missed += 1;
+                if self.now > self.plan.heals_at + RECOVERED_AFTER {
+                    self.breaks(|| format!("s{sid} misses a deadline, {} s after the world was well", RECOVERED_AFTER / S));
+                }
+            }
             Note::DetourEnded { held, .. } => self.stats.longest_hold = self.stats.longest_hold.max(*held),
             _ => {}
         }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::world::World;
+use crate::session::mutation;
 
 const HISTORIES: u64 = 10_000;
 
@@ -22,7 +23,7 @@ fn run(seed: u64) -> Result<World, String> {
     let told = again.broken.take().unwrap_or_else(|| "the second run of the seed went well: a history is not determined by it".to_owned());
     Err(format!(
         "history {seed}: {why}\n{}{}\nagain: EVENKEEL_SEED={seed} cargo test --lib histories::tests::histories",
-        again.trace.text(),
+        again.trace.end(),
         if told == why { String::new() } else { format!("second run: {told}") }
     ))
 }
@@ -57,7 +58,8 @@ fn histories() {
                             let resent = stats.resent_bytes;
                             let ratio = stats.produced_at_brokers * 100 / stats.requests.max(1);
                             let mut sums = sums.lock().unwrap();
-                            let sum = [stats.events, stats.requests, stats.detours, stats.attempts, stats.acked, resent, stats.deadlines_missed];
+                            let sum =
+                                [stats.events, stats.requests, stats.detours, stats.attempts, stats.acked, resent, stats.deadlines_missed];
                             sums.iter_mut().zip(sum).for_each(|(sum, one)| *sum += one);
                             sums[8] = sums[8].max(ratio);
                             sums[9] = sums[9].max(stats.longest_recovery);
@@ -71,7 +73,16 @@ fn histories() {
     let sums = sums.into_inner().unwrap();
     println!(
         "{count} histories in {:.1?}: {} events, {} requests, {} detours, {} attempts, {} batches acknowledged, {} bytes sent again, {} deadlines missed; at most {} % of requests at brokers, {} ms until all was acknowledged",
-        started.elapsed(), sums[0], sums[1], sums[2], sums[3], sums[4], sums[5], sums[6], sums[8], sums[9] / 1000
+        started.elapsed(),
+        sums[0],
+        sums[1],
+        sums[2],
+        sums[3],
+        sums[4],
+        sums[5],
+        sums[6],
+        sums[8],
+        sums[9] / 1000
     );
     let mut failures = failures.into_inner().unwrap();
     failures.sort();
@@ -81,6 +92,41 @@ fn histories() {
     if let Some((_, first)) = failures.first() {
         panic!("{first}");
     }
+}
+
+/// Histories within which each known bug has to be caught.
+const CAUGHT_WITHIN: u64 = 3_000;
+
+#[test]
+fn known_bugs_are_caught() {
+    let next = AtomicU64::new(0);
+    let table = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some(known) = mutation::ALL.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
+                    mutation::switch(Some(*known));
+                    let caught = (0..CAUGHT_WITHIN).find_map(|seed| {
+                        let mut world = World::new(seed, false);
+                        world.run();
+                        Some((seed + 1, world.broken?))
+                    });
+                    mutation::switch(None);
+                    table.lock().unwrap().push((format!("{known:?}"), caught));
+                }
+            });
+        }
+    });
+    let mut table = table.into_inner().unwrap();
+    table.sort();
+    for (known, caught) in &table {
+        match caught {
+            Some((histories, how)) => println!("{known}: after {histories} histories: {how}"),
+            None => println!("{known}: not caught"),
+        }
+    }
+    let missed: Vec<&String> = table.iter().filter(|(_, caught)| caught.is_none()).map(|(known, _)| known).collect();
+    assert!(missed.is_empty(), "not caught within {CAUGHT_WITHIN} histories: {missed:?}");
 }
 
 #[test]

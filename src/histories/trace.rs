@@ -1,12 +1,13 @@
 //! What happened, for eyes: the last events of a history that failed.
 //!
-//! Invariant: at most `KEPT` lines. Deliberately absent: traces of histories that went well (a failing seed is run again, with ears).
+//! Invariant: at most `KEPT` lines, of which a failure shows the last `SHOWN`. Deliberately absent: traces of histories that went well (a failing seed is run again, with ears).
 
 use std::collections::VecDeque;
 
 use super::plan::{MS, Time};
 
-const KEPT: usize = 4000;
+const KEPT: usize = 20_000;
+const SHOWN: usize = 220;
 
 #[derive(Default)]
 pub struct Trace {
@@ -36,5 +37,10 @@ impl Trace {
 
     pub fn text(&self) -> String {
         self.lines.iter().map(|line| format!("{line}\n")).collect()
+    }
+
+    pub fn end(&self) -> String {
+        let hidden = self.lines.len().saturating_sub(SHOWN);
+        self.lines.iter().skip(hidden).map(|line| format!("{line}\n")).collect()
     }
 }

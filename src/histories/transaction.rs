@@ -173,7 +173,9 @@ impl World {
                 self.next_transaction(cid);
             }
             Ask::AddPartitions => {
-                let Some(response) = self.decoded::<AddPartitionsToTxnResponse>(sid, ApiKey::AddPartitionsToTxn, asked, frame) else { return };
+                let Some(response) = self.decoded::<AddPartitionsToTxnResponse>(sid, ApiKey::AddPartitionsToTxn, asked, frame) else {
+                    return;
+                };
                 let results = response.results_by_topic_v3_and_below.iter().flat_map(|topic| &topic.results_by_partition);
                 let error = results.map(|result| result.partition_error_code).find(|error| *error != 0);
                 if let Some(error) = error {

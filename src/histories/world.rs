@@ -241,7 +241,7 @@ impl World {
 
     fn handle(&mut self, event: Event) {
         match event {
-            Event::ToProxy { sid, input } => self.from_client(sid, input),
+            Event::ToProxy { sid, input } => self.hear_client(sid, input),
             Event::ToClient { sid, piece } => self.at_client(sid, piece),
             Event::Timer { sid } => self.on_timer(sid),
             Event::View { sid } => self.on_view(sid),
@@ -251,7 +251,7 @@ impl World {
             Event::ConnectFailed { sid, leg } => self.connect_failed(sid, leg),
             Event::Write { sid, leg } => self.write(sid, leg),
             Event::AtBroker { conn, input } => self.at_broker(conn, input),
-            Event::FromBroker { conn, piece } => self.from_broker(conn, piece),
+            Event::FromBroker { conn, piece } => self.hear_broker(conn, piece),
             Event::Cluster => {
                 self.cluster_due = None;
                 self.cluster.tick(self.clock());

@@ -168,6 +168,11 @@ impl Gate {
         let event = lines.event;
         let line = lines.keys.get_mut(key)?;
         let in_turn = line.tickets.range(..number).all(|(_, lower)| proven && lower.place == Some(place));
+        #[cfg(test)]
+        let in_turn = in_turn
+            || crate::session::mutation::is_on(crate::session::mutation::Mutation::DropGate)
+            || crate::session::mutation::is_on(crate::session::mutation::Mutation::LeaveUnanswered)
+                && line.tickets.range(..number).all(|(_, lower)| lower.place.is_some());
         if !in_turn {
             return None;
         }

@@ -24,6 +24,8 @@ mod action;
 mod core;
 mod gate;
 mod leg;
+#[cfg(test)]
+pub(crate) mod mutation;
 mod note;
 mod order;
 mod produce;

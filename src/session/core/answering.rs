@@ -82,6 +82,12 @@ impl Core {
         for number in numbers {
             let Some(opened) = self.lend(number) else { continue };
             let slot = self.slot_of(number);
+            #[cfg(test)]
+            let slot = if crate::session::mutation::is_on(crate::session::mutation::Mutation::WrongSlot) {
+                self.requests.iter().rev().find_map(|request| request.slot)
+            } else {
+                slot
+            };
             self.forget(number);
             if let Some(since) = opened.detoured_at {
                 let held = now.saturating_duration_since(since);
@@ -113,6 +119,12 @@ impl Core {
                 _ => Merged::Made { error: part.unsettled_error() },
             })
             .collect();
+        #[cfg(test)]
+        let results = if crate::session::mutation::is_on(crate::session::mutation::Mutation::MergeInWrongOrder) {
+            results.into_iter().rev().collect()
+        } else {
+            results
+        };
         let endpoints = virtual_endpoints(&self.context(now, around));
         merge_produce(&Merge {
             version: opened.head.version,

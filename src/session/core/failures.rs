@@ -137,6 +137,10 @@ impl Core {
         };
         if was_written {
             part.may_be_applied = true;
+            #[cfg(test)]
+            if crate::session::mutation::is_on(crate::session::mutation::Mutation::ForgetAmbiguity) {
+                part.may_be_applied = false;
+            }
             part.losses += 1;
             if part.losses > LOSSES_MAX {
                 self.close(CloseReason::UpstreamClosed);

@@ -31,6 +31,10 @@ impl Core {
             Port::Node(node) => node,
         };
         let mut reach = reach;
+        #[cfg(test)]
+        if reach == Reach::ItselfWhileListed && crate::session::mutation::is_on(crate::session::mutation::Mutation::StandInForAll) {
+            reach = Reach::Any;
+        }
         let listed = around.view.brokers.get(&node).map(|broker| Target { node: Some(node), endpoint: broker.endpoint.clone() });
         if reach == Reach::ItselfWhileListed {
             reach = if listed.is_some() { Reach::Itself } else { Reach::Any };

@@ -261,6 +261,11 @@ impl Core {
         self.slow_due.is_some() || self.held_ending.is_some()
     }
 
+    #[cfg(test)]
+    pub fn home_leg(&self) -> super::LegId {
+        self.home.id
+    }
+
     pub fn software(&self) -> Option<&ClientSoftware> {
         self.software.as_ref()
     }

@@ -51,6 +51,10 @@ impl Core {
     }
 
     fn settle_all(&mut self, number: u64, opened: &Opened) {
+        #[cfg(test)]
+        if crate::session::mutation::is_on(crate::session::mutation::Mutation::KeepTickets) {
+            return;
+        }
         let mut wake = Vec::new();
         for part in opened.parts.iter().filter(|part| !part.is_done()) {
             wake.extend(self.gate.settle(&part.key, number));
@@ -60,6 +64,10 @@ impl Core {
 
     /// Every kept produce request that is whole gets opened: from its first detour on, a session knows what its requests hold.
     pub(super) fn open_all(&mut self, around: &Surroundings<'_>) {
+        #[cfg(test)]
+        if crate::session::mutation::is_on(crate::session::mutation::Mutation::LeaveFastOnesOut) {
+            return;
+        }
         let produce = |request: &Request| match &request.body {
             Body::Whole { head, frame: Some(_), .. } => head.api == ApiKey::PRODUCE,
             _ => false,

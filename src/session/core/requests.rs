@@ -183,6 +183,12 @@ impl Core {
     pub fn on_request_kept(&mut self, now: Instant, kept: Kept, around: &Surroundings<'_>) {
         self.request_under_way = false;
         self.relaying_to = None;
+        #[cfg(test)]
+        let kept = if crate::session::mutation::is_on(crate::session::mutation::Mutation::KeepTooLittle) {
+            kept.without_first_piece()
+        } else {
+            kept
+        };
         if let Some(request) = self.keeping.take().and_then(|number| self.request_mut(number)) {
             let number = request.number;
             if let Body::Whole { frame, .. } = &mut request.body {

@@ -28,7 +28,13 @@ impl Core {
         let malformed = |error: Malformed| RewriteError { api: ApiKey::PRODUCE, version, what: error.what };
         let is_whole = match self.request_mut(number).map(|request| &request.body) {
             // The client has been answered at its deadline: this comes too late.
-            None => return Ok(()),
+            None => {
+                #[cfg(test)]
+                if crate::session::mutation::is_on(crate::session::mutation::Mutation::AnswerLate) {
+                    self.actions.push_back(crate::session::Action::Respond(frame));
+                }
+                return Ok(());
+            }
             Some(Body::Whole { .. }) => true,
             Some(Body::Opened(_) | Body::Lent) => false,
         };
@@ -42,7 +48,10 @@ impl Core {
             }
             self.enter_slow_path(now);
             // Its leg has it no more among what is unanswered, and yet it is what was sent there.
-            self.open_request(number, Some((leg, answered.end)), around);
+            let sent_on = Some((leg, answered.end));
+            #[cfg(test)]
+            let sent_on = sent_on.filter(|_| !crate::session::mutation::is_on(crate::session::mutation::Mutation::OpenAsUnsent));
+            self.open_request(number, sent_on, around);
             self.open_all(around);
         }
         let Some(mut opened) = self.lend(number) else {
@@ -132,9 +141,18 @@ impl Core {
             Verdict::OutOfOrder => {
                 let overtook = !part.retried_out_of_order && self.gate.overtook(&part.key, number, part.sent_event);
                 part.retried_out_of_order |= overtook;
+                #[cfg(test)]
+                let overtook = (overtook || crate::session::mutation::is_on(crate::session::mutation::Mutation::RetryOutOfOrder))
+                    && !crate::session::mutation::is_on(crate::session::mutation::Mutation::PassOutOfOrder);
                 overtook
             }
         };
+        #[cfg(test)]
+        if verdict == Verdict::MovedAfterAppend && crate::session::mutation::is_on(crate::session::mutation::Mutation::LostLeaderIsSuccess)
+        {
+            self.finish(now, number, opened, ordinal, Fate::Made { error: 0 });
+            return;
+        }
         if !goes_elsewhere {
             if result.error == 0 {
                 self.given_up.remove(&key);

@@ -116,8 +116,14 @@ impl Core {
         for ordinal in parts {
             let Some(part) = opened.parts.get_mut(ordinal) else { continue };
             let proven = is_home || self.leg(leg).is_some_and(|leg| leg.proven.contains(&(part.key.topic.clone(), part.key.partition)));
+            #[cfg(test)]
+            let proven = proven || crate::session::mutation::is_on(crate::session::mutation::Mutation::TrustUnproven);
             match self.gate.go(&part.key, number, place, proven) {
                 Some(event) => {
+                    #[cfg(test)]
+                    if crate::session::mutation::is_on(crate::session::mutation::Mutation::SettleOnDelivery) {
+                        self.gate.settle(&part.key, number);
+                    }
                     part.sent_event = event;
                     if let Some(since) = part.gate_since.take() {
                         self.actions.push_back(Action::Note(Note::GateWait(now.saturating_duration_since(since))));

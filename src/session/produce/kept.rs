@@ -23,6 +23,14 @@ impl Kept {
         self.pieces.is_empty()
     }
 
+    #[cfg(test)]
+    pub fn without_first_piece(mut self) -> Kept {
+        if self.pieces.len() > 1 {
+            self.pieces.remove(0);
+        }
+        self
+    }
+
     /// The whole frame in one piece; copied only where it came in several.
     pub fn into_frame(mut self) -> Bytes {
         if self.pieces.len() == 1 {
