@@ -53,13 +53,14 @@ impl Core {
     }
 
     fn leave_slow_path(&mut self, now: Instant) {
-        if self.slow_until.is_some_and(|until| now >= until) {
-            // Requests that come from now on go the fast way; those that are open stay until they are settled.
-            self.slow_until = None;
-        }
         let is_open = |request: &Request| matches!(request.body, Body::Opened(_));
         let is_idle = |leg: &Leg| leg.outstanding.is_empty();
-        if self.slow_until.is_some() || self.legs.is_empty() || self.requests.iter().any(is_open) || !self.legs.iter().all(is_idle) {
+        let is_needed = self.requests.iter().any(is_open) || !self.legs.iter().all(is_idle);
+        if self.slow_until.is_some_and(|until| now >= until) {
+            // A request that went the fast way now would pass those that are open.
+            self.slow_until = is_needed.then(|| now + self.detours.linger);
+        }
+        if self.slow_until.is_some() || self.legs.is_empty() || is_needed {
             return;
         }
         self.given_up.clear();
