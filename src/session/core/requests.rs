@@ -218,6 +218,8 @@ impl Core {
             }
             Some(Reading::Produce { number, slot, head, arrived_at, reserved_bytes }) => {
                 let body = Body::Whole { head, frame: Some(frame.into()), resent: 0, stranded: false };
+                // What went the fast way before it has to be in line before it: the slow path may begin with another session's batch.
+                self.open_all(around);
                 self.requests.push_back(Request { number, slot, arrived_at, reserved_bytes, body });
                 if self.open_request(number, None, around) {
                     self.go_on(now, around);
