@@ -29,7 +29,7 @@ impl World {
         let is_fair = match reason {
             CloseReason::ClientClosed | CloseReason::ClientGone | CloseReason::HalfCloseTimeout => true,
             CloseReason::UpstreamClosed | CloseReason::UpstreamConnectFailed => {
-                session.had_nobody || has_unkept || session.losses > 8 || session.failed_opens > 2
+                session.had_nobody || has_unkept || session.losses + session.failed_opens > 2
             }
             CloseReason::Undeliverable => client.plan.acks == 0,
             CloseReason::AmbiguousProduce => self.plan.detours.ambiguous == crate::session::Ambiguous::Fail,

@@ -112,6 +112,9 @@ impl World {
     }
 
     pub fn try_connect(&mut self, sid: usize, id: LegId, target: usize) {
+        if target == 0 && self.sessions[sid].leg_mut(id).is_some() {
+            self.on_leg(sid, id, LegEvent::Connecting);
+        }
         let Some(leg) = self.sessions[sid].leg_mut(id).filter(|leg| leg.conn.is_none()) else { return };
         let Some(port) = leg.targets.get(target).map(|target| target.endpoint.port) else {
             // All were refused, or say nothing.

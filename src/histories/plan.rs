@@ -134,7 +134,8 @@ impl ClientPlan {
             metadata_version: dice.pick(&[1, 5, 7, 9, 12]).unwrap_or(9),
             depth: if kind == Kind::Transactional { 1 } else { dice.between(1, 5) as usize },
             lanes_per_request: dice.between(1, 6) as usize,
-            timeout_ms: dice.between(800, 6000) as i32,
+            // Shorter ones are not held to (`produce::patience`).
+            timeout_ms: dice.between(1200, 6000) as i32,
             batches_per_lane,
             pause: (2 * window / batches_per_lane as u64).clamp(MS, 400 * MS),
             guesses_percent: if dice.chance(25) { 30 } else { 0 },
