@@ -26,11 +26,6 @@ const LATENCY_MAX: Duration = Duration::from_secs(2);
 /// A direct client's stall takes a race in some sequences, and a busy machine may lose it.
 const DIRECT_TRIES: usize = 3;
 
-/// Until departures are handled, nobody is held to the way through the proxy.
-fn proxy_is_held_to_it() -> bool {
-    std::env::var("EVENKEEL_SEQUENCES").is_ok_and(|wish| wish == "proxy")
-}
-
 fn direct(sequence: &Sequence) -> Result<()> {
     let mut seen = Vec::new();
     for _ in 0..DIRECT_TRIES {
@@ -61,7 +56,7 @@ fn proxied(sequence: &Sequence) -> Result<()> {
 fn both_ways(sequence: &Sequence) -> Result<()> {
     thread::scope(|scope| {
         let direct = scope.spawn(|| direct(sequence));
-        let proxied = if proxy_is_held_to_it() { proxied(sequence) } else { Ok(()) };
+        let proxied = proxied(sequence);
         direct.join().map_err(|_| anyhow!("the direct run panicked"))?.and(proxied)
     })
 }
