@@ -36,8 +36,8 @@ pub struct Leg {
     pub held: bool,
     /// Bytes of requests given to it, those under way included.
     pub given_bytes: u64,
-    /// Where in `given_bytes` the last byte lies that nobody answers (`acks=0`); 0: there was none.
-    pub unanswered_end: u64,
+    /// Whether requests that nobody answers (`acks=0`) were given to it: of those only the leg's end tells.
+    pub has_unanswered: bool,
     /// It is its turn to be connected, and the connect is under way.
     pub is_connecting: bool,
     /// Partitions that its broker has acknowledged a batch of: what follows them there is safe.
@@ -72,7 +72,7 @@ impl Leg {
             outstanding: VecDeque::new(),
             held: false,
             given_bytes: 0,
-            unanswered_end: 0,
+            has_unanswered: false,
             is_connecting: false,
             proven: HashSet::new(),
             suspected_at: None,
@@ -111,10 +111,6 @@ impl Leg {
             LegState::Down => return None,
         };
         Some(self.suspected_at.map_or(since, |before| before.max(since)) + suspect_after)
-    }
-
-    pub fn has_unanswered(&self) -> bool {
-        self.unanswered_end > 0
     }
 
     /// The request that its broker has had longest.

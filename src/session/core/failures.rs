@@ -19,7 +19,7 @@ const LOSSES_MAX: u32 = 8;
 /// The same for requests that any broker may answer: each loss is another broker's, and counts thrice if the request was written.
 const RESENT_MAX: u32 = 9;
 /// A broker that has closed so often on batches with `acks=0`, though the view went on to name it: it is the client's turn.
-const DOUBTS_MAX: u32 = 8;
+const DOUBTS_MAX: u32 = 32;
 
 impl Core {
     pub(super) fn lose_leg(&mut self, now: Instant, id: LegId, written_bytes: u64, sign: DepartureSign, around: &Surroundings<'_>) {
@@ -32,8 +32,8 @@ impl Core {
         };
         let node = leg.node();
         let was_opening = matches!(leg.state, LegState::Opening(_));
-        self.doubted.extend(node.filter(|_| leg.has_unanswered()).map(|node| (node, None)));
-        let was_used = !leg.outstanding.is_empty() || leg.has_unanswered();
+        self.doubted.extend(node.filter(|_| leg.has_unanswered).map(|node| (node, None)));
+        let was_used = !leg.outstanding.is_empty() || leg.has_unanswered;
         if let Some(node) = node.filter(|_| was_opening || was_used || sign != DepartureSign::Closed) {
             self.note(Note::Departure { node, sign });
             self.want_broker(node, around);
@@ -50,7 +50,7 @@ impl Core {
                 self.resume();
             }
         }
-        self.lose_unanswered(now, &leg, written_bytes);
+        self.lose_unanswered(now, &leg);
         if self.closed {
             return;
         }
@@ -63,14 +63,14 @@ impl Core {
         }
     }
 
-    /// Batches with `acks=0` that were on the leg: what was not written is lost, which only a closed connection can say; what was
-    /// written may have been refused, which a broker says by closing. It is not sent again; those that follow wait for a fresh view.
-    fn lose_unanswered(&mut self, now: Instant, leg: &Leg, written_bytes: u64) {
-        if !leg.has_unanswered() || self.closed {
+    /// Batches with `acks=0` that were on the leg. On one that never was a connection all are lost, which only a closed client can say.
+    /// On others the last ones may have been refused, which a broker says by closing: those that follow wait for a fresh view.
+    fn lose_unanswered(&mut self, now: Instant, leg: &Leg) {
+        if !leg.has_unanswered || self.closed {
             return;
         }
         self.doubts += 1;
-        if leg.unanswered_end > written_bytes || self.doubts > DOUBTS_MAX {
+        if matches!(leg.state, LegState::Opening(_)) || self.doubts > DOUBTS_MAX {
             return self.close(CloseReason::Undeliverable);
         }
         self.enter_slow_path(now);

@@ -67,7 +67,7 @@ impl Core {
         match treatment {
             Treatment::Unanswered => {
                 self.home.given_bytes += u64::from(head.frame_bytes);
-                self.home.unanswered_end = self.home.given_bytes;
+                self.home.has_unanswered = true;
                 self.relay()
             }
             Treatment::ApiVersions => {

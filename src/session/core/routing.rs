@@ -193,7 +193,7 @@ impl Core {
             // Nobody answers it; what becomes of it shows only if the leg closes.
             if let Some(leg) = self.leg_mut(leg) {
                 leg.given_bytes += bytes as u64;
-                leg.unanswered_end = leg.given_bytes;
+                leg.has_unanswered = true;
             }
             for ordinal in going {
                 self.finish(now, number, opened, ordinal, Fate::Made { error: 0 });
