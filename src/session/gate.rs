@@ -70,6 +70,8 @@ struct Line {
 #[derive(Debug, Default)]
 struct Lines {
     keys: HashMap<Key, Line>,
+    /// How many tickets each topic has, by the name that its keys use.
+    topics: HashMap<TopicKey, usize>,
     /// Counts what happens, so that before and after can be told.
     event: u64,
     /// Sessions that wait for a producer's sent batches before its transaction ends.
@@ -149,6 +151,16 @@ impl Gate {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How keys are to name a topic that may go by either: as those do that are in line already, since the view may learn which name
+    /// belongs to which id at any time; else by name.
+    pub fn topic_key(&self, id: Option<TopicId>, name: Option<Arc<str>>) -> Option<TopicKey> {
+        let by_id = id.map(TopicKey::Id);
+        match name {
+            Some(name) if by_id.as_ref().is_none_or(|id| !self.lines().topics.contains_key(id)) => Some(TopicKey::Name(name)),
+            _ => by_id,
+        }
+    }
+
     /// A batch gets in line. `place`: it is on that leg already. False, and nothing happens, if the number is there under this key.
     pub fn enter(&self, key: &Key, number: u64, member: Member, place: Option<Place>) -> bool {
         let mut lines = self.lines();
@@ -157,6 +169,7 @@ impl Gate {
             return false;
         }
         line.tickets.insert(number, Ticket { member, place, moved: false, cancelled: false });
+        *lines.topics.entry(key.topic.clone()).or_default() += 1;
         true
     }
 
@@ -207,6 +220,12 @@ impl Gate {
         wake.extend(line.tickets.values().take_while(|next| next.place.is_none()).take(1).map(|next| next.member));
         if line.tickets.is_empty() {
             lines.keys.remove(key);
+        }
+        if let Some(left) = lines.topics.get_mut(&key.topic) {
+            *left -= 1;
+            if *left == 0 {
+                lines.topics.remove(&key.topic);
+            }
         }
         if let Whose::Producer { id, .. } = key.whose
             && lines.ending.contains_key(&id)
@@ -304,6 +323,19 @@ mod tests {
         assert!(!gate.is_moving());
         assert_eq!(gate.settle(&key(0), 3), []);
         assert_eq!(gate.tickets(), 0);
+    }
+
+    #[test]
+    fn a_topic_goes_by_one_name_as_long_as_it_has_batches_in_line() {
+        let gate = Gate::new(0);
+        let member = gate.join();
+        let (id, name) = (TopicId([7; 16]), Arc::<str>::from("t"));
+        assert_eq!(gate.topic_key(Some(id), None), Some(TopicKey::Id(id)));
+        let key = Key { topic: TopicKey::Id(id), ..key(0) };
+        gate.enter(&key, 1, member, None);
+        assert_eq!(gate.topic_key(Some(id), Some(name.clone())), Some(TopicKey::Id(id)), "the view has learnt its name meanwhile");
+        gate.settle(&key, 1);
+        assert_eq!(gate.topic_key(Some(id), Some(name.clone())), Some(TopicKey::Name(name)));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Core, Reading, Surroundings};
 use crate::cluster::{NodeId, TopicId, TopicRef};
-use crate::session::gate::{Key, TopicKey, Whose};
+use crate::session::gate::{Gate, Key, TopicKey, Whose};
 use crate::session::produce::{Kept, Opened, Part, PartState, patience};
 use crate::session::request::{Body, Request};
 use crate::session::{LegId, SlotId};
@@ -98,7 +98,7 @@ impl Core {
             request.body = Body::Whole { head, frame: Some(frame.into()), resent: 0, stranded: false };
             return false;
         };
-        let topics: Vec<TopicKey> = parsed.topics.iter().map(|topic| topic_key(topic.name_in(&frame), around)).collect();
+        let topics: Vec<TopicKey> = parsed.topics.iter().map(|topic| topic_key(&gate, topic.name_in(&frame), around)).collect();
         if has_twins(&parsed, &topics) {
             // No client does that, and one line per partition could not hold them apart.
             request.body = Body::Whole { head, frame: Some(frame.into()), resent: 0, stranded: false };
@@ -178,17 +178,19 @@ fn has_twins(request: &ProduceRequest, topics: &[TopicKey]) -> bool {
     !request.topics.iter().zip(topics).flat_map(|(topic, key)| of_topic((topic, key)).collect::<Vec<_>>()).all(|key| seen.insert(key))
 }
 
-fn topic_key(topic: WireTopic<'_>, around: &Surroundings<'_>) -> TopicKey {
-    match topic {
-        WireTopic::Name(name) => TopicKey::Name(Arc::from(String::from_utf8_lossy(name))),
+fn topic_key(gate: &Gate, topic: WireTopic<'_>, around: &Surroundings<'_>) -> TopicKey {
+    let (id, name) = match topic {
+        WireTopic::Name(name) => {
+            let name: Arc<str> = Arc::from(String::from_utf8_lossy(name));
+            let known = around.view.topic(TopicRef::Name(&name)).map(|topic| topic.id);
+            (known.filter(|id| *id != TopicId::default()), Some(name))
+        }
         WireTopic::Id(id) => {
             let id = TopicId(id);
-            match around.view.topic(TopicRef::Id(id)).and_then(|topic| topic.name.clone()) {
-                Some(name) => TopicKey::Name(name),
-                None => TopicKey::Id(id),
-            }
+            (Some(id), around.view.topic(TopicRef::Id(id)).and_then(|topic| topic.name.clone()))
         }
-    }
+    };
+    gate.topic_key(id, name).unwrap_or(TopicKey::Id(TopicId::default()))
 }
 
 pub(super) fn is_produce(head: &Head) -> bool {
