@@ -67,7 +67,8 @@ impl Core {
     /// broker's answer, soon after that.
     pub(super) fn answered_by(&self, opened: &Opened) -> Instant {
         let Some(first) = opened.first_done else { return opened.deadline };
-        let is_well = |id: LegId| self.leg(id).is_some_and(|leg| matches!(leg.state, LegState::Up(_)) && leg.suspected_at.is_none());
+        // Its broker may take its time on purpose: acks=all waits until a dead follower is given up.
+        let is_well = |id: LegId| self.leg(id).is_some_and(|leg| matches!(leg.state, LegState::Up(_)));
         let is_answering = |part: &Part| matches!(part.state, PartState::Sent { leg, .. } if is_well(leg));
         if opened.parts.iter().any(is_answering) {
             return opened.deadline;
