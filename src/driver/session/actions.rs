@@ -45,10 +45,7 @@ impl Session {
                     self.pump_responses(id);
                 }
                 Action::Learn(observation) => self.environment.cluster.observe(observation),
-                Action::Refresh { token, wants } if wants.is_empty() => {
-                    let _ = token;
-                    self.environment.cluster.suspect();
-                }
+                Action::Refresh { wants, .. } if wants.is_empty() => self.environment.cluster.suspect(),
                 Action::Refresh { token, wants } => self.fresh.push((token, self.environment.cluster.refresh(wants))),
                 Action::Wake(members) => self.environment.nudges.nudge(&members),
                 Action::DepartedUsed(node) => self.environment.cluster.departed_used(node),

@@ -24,11 +24,16 @@ impl Core {
         self.wake(wake);
     }
 
+    /// The part gets no answer any more: its client is told the true retriable error.
+    pub(super) fn finish_unsettled(&mut self, now: Instant, number: u64, opened: &mut Opened, ordinal: usize) {
+        let Some(error) = opened.parts.get(ordinal).map(Part::unsettled_error) else { return };
+        self.finish(now, number, opened, ordinal, Fate::Made { error });
+    }
+
     /// Requests whose client will not wait longer: what is open gets the true retriable error.
     pub(super) fn cut_overdue(&mut self, now: Instant, around: &Surroundings<'_>) {
         let overdue = |body: &Body| matches!(body, Body::Opened(opened) if !opened.is_done() && now >= self.answered_by(opened));
-        let numbers: Vec<u64> = self.requests.iter().filter(|request| overdue(&request.body)).map(|request| request.number).collect();
-        for number in numbers {
+        for number in self.numbers_of(overdue) {
             let Some(mut opened) = self.lend(number) else { continue };
             if opened.acks() == 0 {
                 self.close(CloseReason::Undeliverable);
@@ -36,11 +41,10 @@ impl Core {
             self.note(Note::DeadlineMissed);
             for ordinal in 0..opened.parts.len() {
                 let Some(part) = opened.parts.get(ordinal).filter(|part| !part.is_done()) else { continue };
-                let (key, error) = ((part.key.topic.clone(), part.key.partition), part.unsettled_error());
-                let leader = super::results::leader_now(&part.key, around);
                 let line = part.key.clone();
-                self.given_up.insert(key, leader);
-                self.finish(now, number, &mut opened, ordinal, Fate::Made { error });
+                let leader = super::results::leader_now(&line, around);
+                self.given_up.insert((line.topic.clone(), line.partition), leader);
+                self.finish_unsettled(now, number, &mut opened, ordinal);
                 self.cut_behind(now, number, &line);
             }
             opened.was_cut = true;
@@ -55,9 +59,9 @@ impl Core {
         for later in behind {
             let Some(mut opened) = self.lend(later) else { continue };
             for ordinal in 0..opened.parts.len() {
-                let Some(part) = opened.parts.get(ordinal).filter(|part| part.key == *key && part.is_unsent()) else { continue };
-                let error = part.unsettled_error();
-                self.finish(now, later, &mut opened, ordinal, Fate::Made { error });
+                if opened.parts.get(ordinal).is_some_and(|part| part.key == *key && part.is_unsent()) {
+                    self.finish_unsettled(now, later, &mut opened, ordinal);
+                }
             }
             self.put_back(later, opened);
         }
@@ -78,9 +82,7 @@ impl Core {
 
     /// Answers every request whose parts are all settled.
     pub(super) fn answer_done(&mut self, now: Instant, around: &Surroundings<'_>) {
-        let done = |body: &Body| matches!(body, Body::Opened(opened) if opened.is_done());
-        let numbers: Vec<u64> = self.requests.iter().filter(|request| done(&request.body)).map(|request| request.number).collect();
-        for number in numbers {
+        for number in self.numbers_of(|body| matches!(body, Body::Opened(opened) if opened.is_done())) {
             let Some(opened) = self.lend(number) else { continue };
             let slot = self.slot_of(number);
             #[cfg(test)]

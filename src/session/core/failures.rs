@@ -6,13 +6,14 @@
 use std::time::{Duration, Instant};
 
 use super::{Core, Port, Surroundings, Unreachable, Waiting};
-use crate::cluster::{NodeId, Want, WantedTopic};
-use crate::session::gate::TopicKey;
+use crate::cluster::NodeId;
+use crate::session::gate::Key;
 use crate::session::leg::{Leg, LegState, Outstanding};
 use crate::session::produce::{Part, PartState, Refused};
 use crate::session::request::Body;
 use crate::session::treatment::Reach;
-use crate::session::{Ambiguous, CloseReason, DepartureSign, DetourStart, LegId, Note};
+use crate::session::{Action, Ambiguous, CloseReason, DepartureSign, DetourStart, LegId, Note};
+use crate::wire::ApiKey;
 
 /// A request whose connection was lost so often, after it was written each time, may be why: then its client learns of it.
 const LOSSES_MAX: u32 = 8;
@@ -63,6 +64,12 @@ impl Core {
         }
     }
 
+    /// Ends a leg from our side: what can still be kept from its broker must not arrive there.
+    fn drop_leg(&mut self, now: Instant, id: LegId, written_bytes: u64, sign: DepartureSign, around: &Surroundings<'_>) {
+        self.actions.push_back(Action::DropLeg(id));
+        self.lose_leg(now, id, written_bytes, sign, around);
+    }
+
     /// Batches with `acks=0` that were on the leg. On one that never was a connection all are lost, which only a closed client can say.
     /// On others the last ones may have been refused, which a broker says by closing: those that follow wait for a fresh view.
     fn lose_unanswered(&mut self, now: Instant, leg: &Leg) {
@@ -97,8 +104,7 @@ impl Core {
 
     /// As `open_all`, for requests that were on a leg which is gone already.
     fn open_all_of(&mut self, leg: &Leg, around: &Surroundings<'_>) {
-        let numbers: Vec<u64> =
-            leg.outstanding.iter().filter(|lost| lost.api == crate::wire::ApiKey::PRODUCE).map(|lost| lost.number).collect();
+        let numbers: Vec<u64> = leg.outstanding.iter().filter(|lost| lost.api == ApiKey::PRODUCE).map(|lost| lost.number).collect();
         for number in numbers {
             self.open_request(number, None, around);
         }
@@ -162,7 +168,7 @@ impl Core {
         let Body::Whole { head, frame: Some(frame), resent, stranded } = &mut request.body else { return };
         let head = *head;
         *stranded = false;
-        if super::opening::is_produce(&head) {
+        if head.api == ApiKey::PRODUCE {
             if !self.open_request(number, None, around) {
                 self.close(CloseReason::UpstreamClosed);
             }
@@ -194,9 +200,7 @@ impl Core {
             return;
         }
         self.stranded_until = None;
-        let stranded = |body: &Body| matches!(body, Body::Whole { stranded: true, .. });
-        let numbers: Vec<u64> = self.requests.iter().filter(|request| stranded(&request.body)).map(|request| request.number).collect();
-        for number in numbers {
+        for number in self.numbers_of(|body| matches!(body, Body::Whole { stranded: true, .. })) {
             self.go_elsewhere(now, number, true, around);
         }
     }
@@ -243,8 +247,7 @@ impl Core {
             }
             if is_home && is_opening && node.is_some() && self.home.outstanding.iter().all(|waiting| waiting.number != 0) {
                 // Everything that waits for it can go elsewhere.
-                self.actions.push_back(crate::session::Action::DropLeg(id));
-                self.lose_leg(now, id, 0, DepartureSign::Silent, around);
+                self.drop_leg(now, id, 0, DepartureSign::Silent, around);
                 continue;
             }
             if is_home {
@@ -261,26 +264,15 @@ impl Core {
     fn want_what_is_on(&mut self, id: LegId) {
         let numbers: Vec<u64> = self.leg(id).map(|leg| leg.outstanding.iter().map(|waiting| waiting.number).collect()).unwrap_or_default();
         for number in numbers {
-            let Some(Body::Opened(opened)) = self.request_at(number).and_then(|at| self.requests.get(at)).map(|request| &request.body)
-            else {
-                continue;
-            };
-            let wants: Vec<Want> = opened
-                .parts
-                .iter()
-                .filter_map(|part| match part.state {
-                    PartState::Sent { leg, node, epoch, .. } if leg == id => Some(super::slow::want(&part.key, node, epoch)),
-                    _ => None,
-                })
-                .collect();
-            for want in wants {
-                let topic = match &want {
-                    Want::Partition { topic: WantedTopic::Name(name), .. } => Some(TopicKey::Name(name.clone())),
-                    Want::Partition { topic: WantedTopic::Id(id), .. } => Some(TopicKey::Id(*id)),
-                    Want::Broker { .. } => None,
-                };
-                self.want(topic, want);
+            let Some(opened) = self.lend(number) else { continue };
+            for part in &opened.parts {
+                if let PartState::Sent { leg, node, epoch, .. } = part.state
+                    && leg == id
+                {
+                    self.want_partition(&part.key, node, epoch);
+                }
             }
+            self.put_back(number, opened);
         }
     }
 
@@ -307,8 +299,7 @@ impl Core {
                 .any(|waiting| self.has_moved(waiting.number, id, node, around) || waiting.number != 0 && !self.is_waited_for(id, waiting));
             if is_unlisted || has_moved {
                 let written_bytes = if matches!(leg.state, LegState::Opening(_)) { 0 } else { u64::MAX };
-                self.actions.push_back(crate::session::Action::DropLeg(id));
-                self.lose_leg(now, id, written_bytes, DepartureSign::Silent, around);
+                self.drop_leg(now, id, written_bytes, DepartureSign::Silent, around);
             }
         }
     }
@@ -323,14 +314,13 @@ impl Core {
         };
         let wrong: Vec<LegId> = self.legs.iter().filter(is_wrong).map(|leg| leg.id).collect();
         for id in wrong {
-            self.actions.push_back(crate::session::Action::DropLeg(id));
-            self.lose_leg(now, id, 0, DepartureSign::Refused, around);
+            self.drop_leg(now, id, 0, DepartureSign::Refused, around);
         }
     }
 
     /// Whether the answer is still worth something: not if all of it has gone elsewhere, or was answered at its deadline.
     fn is_waited_for(&self, id: LegId, waiting: &Outstanding) -> bool {
-        match self.request_at(waiting.number).and_then(|at| self.requests.get(at)).map(|request| &request.body) {
+        match self.request(waiting.number).map(|request| &request.body) {
             Some(Body::Opened(opened)) => opened.parts.iter().any(|part| part.is_sent_with(id, waiting.end)),
             Some(Body::Whole { .. } | Body::Lent) => true,
             None => false,
@@ -340,15 +330,12 @@ impl Core {
     /// Idempotent batches that wait for an answer of a broker which leads their partition no more go to the one that does, at once: if
     /// they were applied, it knows them. A late answer to the send that is given up is nobody's. Plain ones wait for the answer.
     pub(super) fn give_up_sends(&mut self, now: Instant, around: &Surroundings<'_>) {
-        let numbers: Vec<u64> =
-            self.requests.iter().filter(|request| matches!(request.body, Body::Opened(_))).map(|request| request.number).collect();
-        for number in numbers {
+        for number in self.numbers_of(|body| matches!(body, Body::Opened(_))) {
             let Some(mut opened) = self.lend(number) else { continue };
             let mut has_moved = false;
             for part in opened.parts.iter_mut().filter(|part| part.is_idempotent) {
                 let PartState::Sent { node: Some(node), epoch, .. } = part.state else { continue };
-                let moved = |(leader, newer): (NodeId, i32)| leader != node && newer > epoch;
-                if !super::results::leader_now(&part.key, around).is_some_and(moved) {
+                if !is_led_elsewhere(&part.key, node, epoch, around) {
                     continue;
                 }
                 has_moved = true;
@@ -369,14 +356,15 @@ impl Core {
 
     /// Whether a part that is on this leg is led elsewhere, under a newer epoch than it was sent under.
     fn has_moved(&self, number: u64, id: LegId, node: NodeId, around: &Surroundings<'_>) -> bool {
-        let Some(Body::Opened(opened)) = self.request_at(number).and_then(|at| self.requests.get(at)).map(|request| &request.body) else {
-            return false;
-        };
+        let Some(Body::Opened(opened)) = self.request(number).map(|request| &request.body) else { return false };
         opened.parts.iter().any(|part| match part.state {
-            PartState::Sent { leg, epoch, .. } if leg == id => {
-                super::results::leader_now(&part.key, around).is_some_and(|(leader, now)| leader != node && now > epoch)
-            }
+            PartState::Sent { leg, epoch, .. } if leg == id => is_led_elsewhere(&part.key, node, epoch, around),
             _ => false,
         })
     }
+}
+
+/// Whether the view has another leader than `node`, under a newer epoch than this one.
+fn is_led_elsewhere(key: &Key, node: NodeId, epoch: i32, around: &Surroundings<'_>) -> bool {
+    super::results::leader_now(key, around).is_some_and(|(leader, newer)| leader != node && newer > epoch)
 }

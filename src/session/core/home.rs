@@ -106,9 +106,8 @@ impl Core {
 
     /// Puts a leg that is down in its place, and returns the one that was there.
     pub(super) fn renew_home(&mut self, now: Instant) -> Leg {
-        let id = LegId(self.next_leg);
-        self.next_leg = self.next_leg.wrapping_add(1);
-        std::mem::replace(&mut self.home, Leg::down(id, self.gate.place(), now))
+        let next = self.new_leg(now);
+        std::mem::replace(&mut self.home, next)
     }
 
     pub(super) fn close_home(&mut self, now: Instant) {

@@ -18,6 +18,13 @@ impl Core {
         if self.home.id == id { Some(&mut self.home) } else { self.legs.iter_mut().find(|leg| leg.id == id) }
     }
 
+    /// A leg that is down, with an id and a place that none had before.
+    pub(super) fn new_leg(&mut self, now: Instant) -> Leg {
+        let id = LegId(self.next_leg);
+        self.next_leg = self.next_leg.wrapping_add(1);
+        Leg::down(id, self.gate.place(), now)
+    }
+
     /// A request, or some of its parts, goes to the leg; its bytes follow, or are on their way.
     pub(super) fn put_on_leg(
         &mut self,

@@ -8,8 +8,9 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::opening::topic_ref;
 use super::{Core, Surroundings};
-use crate::cluster::{NodeId, Observation, TopicRef};
+use crate::cluster::{NodeId, Observation};
 use crate::rewrite;
 use crate::session::gate::TopicKey;
 use crate::session::leg::Outstanding;
@@ -93,11 +94,7 @@ impl Core {
     /// Lets go of answers whose time has come. `all`: something behind them is ready.
     pub(super) fn release_metadata(&mut self, now: Instant, around: &Surroundings<'_>, all: bool) {
         let is_stale = |(topic, partition, node, epoch): &(TopicKey, i32, NodeId, i32)| {
-            let topic = match topic {
-                TopicKey::Name(name) => TopicRef::Name(name),
-                TopicKey::Id(id) => TopicRef::Id(*id),
-            };
-            around.view.leader(topic, *partition).is_none_or(|leader| leader.node == *node && leader.epoch <= *epoch)
+            around.view.leader(topic_ref(topic), *partition).is_none_or(|leader| leader.node == *node && leader.epoch <= *epoch)
         };
         let (kept, due): (Vec<Held>, Vec<Held>) = std::mem::take(&mut self.held_metadata)
             .into_iter()

@@ -10,7 +10,7 @@ use crate::session::produce::{Kept, Opened, Part, PartState, patience};
 use crate::session::request::{Body, Request};
 use crate::session::{LegId, SlotId};
 use crate::wire::node::TopicRef as WireTopic;
-use crate::wire::produce_request::{ProduceRequest, ProduceTopic};
+use crate::wire::produce_request::ProduceRequest;
 use crate::wire::{ApiKey, BatchHead, Head};
 
 impl Core {
@@ -21,9 +21,18 @@ impl Core {
         }
     }
 
+    pub(super) fn request(&self, number: u64) -> Option<&Request> {
+        self.requests.get(self.request_at(number)?)
+    }
+
     pub(super) fn request_mut(&mut self, number: u64) -> Option<&mut Request> {
         let at = self.request_at(number)?;
         self.requests.get_mut(at)
+    }
+
+    /// The requests whose bodies are such, by arrival: working on one may change the list.
+    pub(super) fn numbers_of(&self, is_such: impl Fn(&Body) -> bool) -> Vec<u64> {
+        self.requests.iter().filter(|request| is_such(&request.body)).map(|request| request.number).collect()
     }
 
     pub(super) fn has_opened(&self) -> bool {
@@ -68,15 +77,11 @@ impl Core {
         if crate::session::mutation::is_on(crate::session::mutation::Mutation::LeaveFastOnesOut) {
             return;
         }
-        let produce = |request: &Request| match &request.body {
-            Body::Whole { head, frame: Some(_), .. } => head.api == ApiKey::PRODUCE,
-            _ => false,
-        };
         if self.logged_in {
             return;
         }
-        let numbers: Vec<u64> = self.requests.iter().filter(|request| produce(request)).map(|request| request.number).collect();
-        for number in numbers {
+        let produce = |body: &Body| matches!(body, Body::Whole { head, frame: Some(_), .. } if head.api == ApiKey::PRODUCE);
+        for number in self.numbers_of(produce) {
             let sent = self.home.outstanding.iter().find(|on_leg| on_leg.number == number).map(|on_leg| (self.home.id, on_leg.end));
             self.open_request(number, sent, around);
         }
@@ -94,16 +99,10 @@ impl Core {
         let Body::Whole { head, frame, .. } = &mut request.body else { return false };
         let head = *head;
         let Some(frame) = frame.take().map(Kept::into_frame) else { return false };
-        let Ok(parsed) = ProduceRequest::parse(&frame, &head) else {
+        let Some((parsed, topics)) = parse(&gate, &frame, &head, around) else {
             request.body = Body::Whole { head, frame: Some(frame.into()), resent: 0, stranded: false };
             return false;
         };
-        let topics: Vec<TopicKey> = parsed.topics.iter().map(|topic| topic_key(&gate, topic.name_in(&frame), around)).collect();
-        if has_twins(&parsed, &topics) {
-            // No client does that, and one line per partition could not hold them apart.
-            request.body = Body::Whole { head, frame: Some(frame.into()), resent: 0, stranded: false };
-            return false;
-        }
         let mut parts = Vec::with_capacity(parsed.partitions.len());
         for (topic, key) in parsed.topics.iter().zip(&topics) {
             for partition in parsed.partitions_of(topic) {
@@ -154,7 +153,7 @@ impl Core {
     }
 
     pub(super) fn slot_of(&self, number: u64) -> Option<SlotId> {
-        self.request_at(number).and_then(|at| self.requests.get(at)).and_then(|request| request.slot)
+        self.request(number)?.slot
     }
 }
 
@@ -171,11 +170,19 @@ pub(super) fn topic_ref(topic: &TopicKey) -> TopicRef<'_> {
     }
 }
 
+/// What the request holds, and how the gate names its topics. `None`: it does not parse, or has a partition twice, which no client does,
+/// and which one line per partition could not hold apart.
+fn parse(gate: &Gate, frame: &[u8], head: &Head, around: &Surroundings<'_>) -> Option<(ProduceRequest, Vec<TopicKey>)> {
+    let parsed = ProduceRequest::parse(frame, head).ok()?;
+    let topics: Vec<TopicKey> = parsed.topics.iter().map(|topic| topic_key(gate, topic.name_in(frame), around)).collect();
+    (!has_twins(&parsed, &topics)).then_some((parsed, topics))
+}
+
 /// Whether a partition is in the request twice.
 fn has_twins(request: &ProduceRequest, topics: &[TopicKey]) -> bool {
     let mut seen = HashSet::with_capacity(request.partitions.len());
-    let of_topic = |(topic, key): (&ProduceTopic, _)| request.partitions_of(topic).iter().map(move |partition| (key, partition.index));
-    !request.topics.iter().zip(topics).flat_map(|(topic, key)| of_topic((topic, key)).collect::<Vec<_>>()).all(|key| seen.insert(key))
+    let mut by_topic = request.topics.iter().zip(topics);
+    by_topic.any(|(topic, key)| request.partitions_of(topic).iter().any(|partition| !seen.insert((key, partition.index))))
 }
 
 fn topic_key(gate: &Gate, topic: WireTopic<'_>, around: &Surroundings<'_>) -> TopicKey {
@@ -191,8 +198,4 @@ fn topic_key(gate: &Gate, topic: WireTopic<'_>, around: &Surroundings<'_>) -> To
         }
     };
     gate.topic_key(id, name).unwrap_or(TopicKey::Id(TopicId::default()))
-}
-
-pub(super) fn is_produce(head: &Head) -> bool {
-    head.api == ApiKey::PRODUCE
 }

@@ -121,14 +121,19 @@ impl Core {
             self.put_on_leg(now, self.home.id, (0, slot, head), bytes, None);
             return self.relay();
         }
-        self.kept_bytes += bytes;
-        let number = self.gate.number();
-        let body = Body::Whole { head: *head, frame: None, resent: 0, stranded: false };
-        self.requests.push_back(Request { number, slot: Some(slot), arrived_at: now, reserved_bytes: bytes, body });
-        self.put_on_leg(now, self.home.id, (number, slot, head), bytes, None);
-        self.keeping = Some(number);
+        self.keeping = Some(self.keep_on_home(now, slot, head, bytes, None));
         self.relay();
         RequestVerdict::RelayKeep(self.home.id)
+    }
+
+    /// A request goes to the home leg whole, and is kept in the room that has been reserved for it. Returns its arrival number.
+    fn keep_on_home(&mut self, now: Instant, slot: SlotId, head: &Head, bytes: usize, frame: Option<Kept>) -> u64 {
+        self.kept_bytes += bytes;
+        let number = self.gate.number();
+        let body = Body::Whole { head: *head, frame, resent: 0, stranded: false };
+        self.requests.push_back(Request { number, slot: Some(slot), arrived_at: now, reserved_bytes: bytes, body });
+        self.put_on_leg(now, self.home.id, (number, slot, head), bytes, None);
+        number
     }
 
     /// The slow path: a produce request is read whole.
@@ -241,11 +246,7 @@ impl Core {
         }
         let bytes = frame.len();
         self.gate.reserve_anyway(bytes);
-        self.kept_bytes += bytes;
-        let number = self.gate.number();
-        let body = Body::Whole { head: *head, frame: Some(frame.clone().into()), resent: 0, stranded: false };
-        self.requests.push_back(Request { number, slot: Some(slot), arrived_at: now, reserved_bytes: bytes, body });
-        self.put_on_leg(now, self.home.id, (number, slot, head), bytes, None);
+        self.keep_on_home(now, slot, head, bytes, Some(frame.clone().into()));
         self.send(self.home.id, frame);
     }
 

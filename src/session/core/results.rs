@@ -10,7 +10,7 @@ use crate::rewrite::RewriteError;
 use crate::session::leg::Outstanding;
 use crate::session::produce::{Fate, Opened, PartState, Refused, Verdict, classify};
 use crate::session::request::Body;
-use crate::session::{Ambiguous, DetourStart, LegId, Note};
+use crate::session::{Action, Ambiguous, DetourStart, LegId, Note};
 use crate::wire::produce::{ProduceResult, ProduceResults, all_ok};
 use crate::wire::{ApiKey, Malformed};
 
@@ -31,7 +31,7 @@ impl Core {
             None => {
                 #[cfg(test)]
                 if crate::session::mutation::is_on(crate::session::mutation::Mutation::AnswerLate) {
-                    self.actions.push_back(crate::session::Action::Respond(frame));
+                    self.actions.push_back(Action::Respond(frame));
                 }
                 return Ok(());
             }
@@ -162,7 +162,7 @@ impl Core {
             self.finish(now, number, opened, ordinal, fate);
             return;
         }
-        self.actions.push_back(crate::session::Action::Note(Note::MaskedError(result.error)));
+        self.actions.push_back(Action::Note(Note::MaskedError(result.error)));
         self.begin_detour(now, opened, DetourStart::Moved);
         opened.last_trouble = Some(now);
         self.enter_slow_path(now);

@@ -9,7 +9,7 @@ use super::home::Home;
 use super::{Core, Port, Surroundings};
 use crate::cluster::NodeId;
 use crate::rewrite::split_produce;
-use crate::session::leg::{Leg, LegState};
+use crate::session::leg::LegState;
 use crate::session::produce::{Fate, Opened, PartState, Refused};
 use crate::session::request::Body;
 use crate::session::treatment::Reach;
@@ -19,9 +19,7 @@ use crate::wire::ApiKey;
 impl Core {
     /// Everything that can be sent is sent.
     pub(super) fn route(&mut self, now: Instant, around: &Surroundings<'_>) {
-        let opened = |body: &Body| matches!(body, Body::Opened(opened) if opened.has_unsent());
-        let numbers: Vec<u64> = self.requests.iter().filter(|request| opened(&request.body)).map(|request| request.number).collect();
-        for number in numbers {
+        for number in self.numbers_of(|body| matches!(body, Body::Opened(opened) if opened.has_unsent())) {
             if self.closed {
                 return;
             }
@@ -40,8 +38,7 @@ impl Core {
                 continue;
             }
             if self.gate.is_cancelled(&part.key, number) {
-                let error = part.unsettled_error();
-                self.finish(now, number, opened, ordinal, Fate::Made { error });
+                self.finish_unsettled(now, number, opened, ordinal);
                 continue;
             }
             if !matches!(part.state, PartState::Ready) || part.not_before.is_some_and(|at| now < at) {
@@ -51,8 +48,7 @@ impl Core {
             let key = (part.key.topic.clone(), part.key.partition);
             match super::results::leader_now(&part.key, around) {
                 Some((node, _)) if !self.serves_version(node, opened.head.version, around) => {
-                    let error = part.unsettled_error();
-                    self.finish(now, number, opened, ordinal, Fate::Made { error });
+                    self.finish_unsettled(now, number, opened, ordinal);
                 }
                 Some((node, epoch)) if is_unanswered && part.refused.is_none() && self.doubted.contains_key(&node) => {
                     self.ask_for(part, Some(Refused { node, epoch, by_silence: true }), around);
@@ -60,20 +56,13 @@ impl Core {
                         self.doubted.entry(node).and_modify(|asked| *asked = asked.or(Some(token)));
                     }
                 }
-                Some((node, _)) => match targets.iter_mut().find(|(known, _)| *known == node) {
-                    Some((_, parts)) => parts.push(ordinal),
-                    None => targets.push((node, vec![ordinal])),
-                },
+                Some((node, _)) => aim(&mut targets, node, ordinal),
                 None if part.times_sent == 0 && self.given_up.get(&key).is_some_and(Option::is_none) => {
-                    let error = part.unsettled_error();
-                    self.finish(now, number, opened, ordinal, Fate::Made { error });
+                    self.finish_unsettled(now, number, opened, ordinal);
                 }
                 None => match self.home.node().filter(|_| part.times_sent == 0 && part.attempts > 0 && self.home_serves(around)) {
                     // The cluster was asked and did not say: the client meant this one, which knows what to answer.
-                    Some(home) => match targets.iter_mut().find(|(known, _)| *known == home) {
-                        Some((_, parts)) => parts.push(ordinal),
-                        None => targets.push((home, vec![ordinal])),
-                    },
+                    Some(home) => aim(&mut targets, home, ordinal),
                     None => {
                         self.ask_for(part, None, around);
                         self.begin_detour(now, opened, DetourStart::Routed);
@@ -222,10 +211,9 @@ impl Core {
             return None;
         }
         let endpoint = around.view.brokers.get(&node)?.endpoint.clone();
-        let id = LegId(self.next_leg);
-        self.next_leg = self.next_leg.wrapping_add(1);
         let targets = vec![Target { node: Some(node), endpoint }];
-        let mut leg = Leg::down(id, self.gate.place(), now);
+        let mut leg = self.new_leg(now);
+        let id = leg.id;
         leg.state = LegState::Opening(targets.clone());
         self.legs.push(leg);
         self.actions.push_back(Action::Open { leg: id, targets });
@@ -236,5 +224,13 @@ impl Core {
     fn serves_version(&self, node: NodeId, version: i16, around: &Surroundings<'_>) -> bool {
         let range = around.view.versions_of(node).and_then(|versions| versions.range(ApiKey::PRODUCE));
         range.is_none_or(|range| (range.min..=range.max).contains(&version))
+    }
+}
+
+/// One more part for the broker.
+fn aim(targets: &mut Vec<(NodeId, Vec<usize>)>, node: NodeId, part: usize) {
+    match targets.iter_mut().find(|(known, _)| *known == node) {
+        Some((_, parts)) => parts.push(part),
+        None => targets.push((node, vec![part])),
     }
 }

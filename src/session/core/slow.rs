@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::{Core, Port, Surroundings};
 use crate::cluster::{NodeId, Want, WantedTopic};
 use crate::session::gate::{Key, Member, TopicKey};
-use crate::session::leg::{Leg, LegState};
+use crate::session::leg::Leg;
 use crate::session::produce::{Opened, Part, PartState, Refused};
 use crate::session::request::{Body, Request};
 use crate::session::{Action, DetourStart, Note};
@@ -94,8 +94,7 @@ impl Core {
         part.not_before = None;
         let (leader, epoch) = match super::results::leader_now(&part.key, around) {
             // The view knows better already.
-            Some((node, epoch)) if refused.is_none_or(|by| by.node != node || by.epoch < epoch && by.epoch >= 0) => {
-                let _ = (node, epoch);
+            Some((node, epoch)) if refused.is_none_or(|by| by.is_surpassed_by(node, epoch)) => {
                 part.state = PartState::Ready;
                 return;
             }
@@ -110,12 +109,20 @@ impl Core {
             part.state = PartState::Ready;
             return;
         }
-        let token = self.want(Some(part.key.topic.clone()), want(&part.key, leader, epoch));
-        part.state = PartState::Asking(token);
+        part.state = PartState::Asking(self.want_partition(&part.key, leader, epoch));
+    }
+
+    /// The number of the refresh that will ask for the partition, which this leader does not serve at this epoch.
+    pub(super) fn want_partition(&mut self, key: &Key, leader: Option<NodeId>, epoch: i32) -> u64 {
+        let topic = match &key.topic {
+            TopicKey::Name(name) => WantedTopic::Name(name.clone()),
+            TopicKey::Id(id) => WantedTopic::Id(*id),
+        };
+        self.want(Some(key.topic.clone()), Want::Partition { topic, partition: key.partition, leader, epoch })
     }
 
     /// Notes a want down; returns the number of the refresh that will ask for it.
-    pub(super) fn want(&mut self, topic: Option<TopicKey>, want: Want) -> u64 {
+    fn want(&mut self, topic: Option<TopicKey>, want: Want) -> u64 {
         if let Some((_, token, wants)) = self.wants.iter_mut().find(|(known, _, _)| *known == topic) {
             wants.push(want);
             return *token;
@@ -153,9 +160,7 @@ impl Core {
 
     /// What became of the wants. `token`: an answer is there to the refresh of this number; `None`: the view has changed.
     pub(super) fn look_again(&mut self, now: Instant, token: Option<u64>, around: &Surroundings<'_>) {
-        let numbers: Vec<u64> =
-            self.requests.iter().filter(|request| matches!(request.body, Body::Opened(_))).map(|request| request.number).collect();
-        for number in numbers {
+        for number in self.numbers_of(|body| matches!(body, Body::Opened(_))) {
             let Some(mut opened) = self.lend(number) else { continue };
             for part in &mut opened.parts {
                 self.look_again_at(now, part, token, around);
@@ -171,8 +176,7 @@ impl Core {
             _ => return,
         };
         let leader = super::results::leader_now(&part.key, around);
-        let has_moved =
-            leader.is_some_and(|(node, epoch)| part.refused.is_none_or(|by| by.node != node || epoch > by.epoch && by.epoch >= 0));
+        let has_moved = leader.is_some_and(|(node, epoch)| part.refused.is_none_or(|by| by.is_surpassed_by(node, epoch)));
         if has_moved {
             part.state = PartState::Ready;
             part.not_before = None;
@@ -199,17 +203,4 @@ impl Core {
             self.actions.push_back(Action::Wake(members));
         }
     }
-
-    /// Whether some leg of the slow path is being opened: for tests and the curious.
-    pub fn is_connecting(&self) -> bool {
-        self.legs.iter().any(|leg| matches!(leg.state, LegState::Opening(_)))
-    }
-}
-
-pub(super) fn want(key: &Key, leader: Option<NodeId>, epoch: i32) -> Want {
-    let topic = match &key.topic {
-        TopicKey::Name(name) => WantedTopic::Name(name.clone()),
-        TopicKey::Id(id) => WantedTopic::Id(*id),
-    };
-    Want::Partition { topic, partition: key.partition, leader, epoch }
 }

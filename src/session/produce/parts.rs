@@ -64,6 +64,13 @@ pub struct Refused {
     pub by_silence: bool,
 }
 
+impl Refused {
+    /// Whether this leader, at this epoch, is news to who was refused. An unknown epoch (−1) is not surpassed.
+    pub fn is_surpassed_by(self, node: NodeId, epoch: i32) -> bool {
+        self.node != node || self.epoch < epoch && self.epoch >= 0
+    }
+}
+
 #[derive(Debug)]
 pub enum PartState {
     Ready,
