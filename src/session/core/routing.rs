@@ -16,6 +16,10 @@ use crate::session::treatment::Reach;
 use crate::session::{Action, CloseReason, DetourStart, LegId, Note, Target};
 use crate::wire::ApiKey;
 
+/// Requests that a detour's leg has unanswered. A broker works on one request of a connection at a time, so that more would only wait
+/// there instead of here: and in the order in which their partitions were taken over, the oldest of one behind the newest of another.
+const WINDOW: usize = 4;
+
 impl Core {
     /// Everything that can be sent is sent.
     pub(super) fn route(&mut self, now: Instant, around: &Surroundings<'_>) {
@@ -94,12 +98,13 @@ impl Core {
             }
             return;
         };
-        let is_connected = self.leg(leg).is_some_and(|leg| matches!(leg.state, LegState::Up(_)));
-        if opened.acks() == 0 && !is_connected {
-            // If the connection comes to nothing, nobody would tell that this went with it.
+        let is_home = leg == self.home.id;
+        let (is_connected, is_full) =
+            self.leg(leg).map_or((false, false), |leg| (matches!(leg.state, LegState::Up(_)), leg.outstanding.len() >= WINDOW));
+        // If the connection comes to nothing, nobody would tell that what nobody answers went with it.
+        if opened.acks() == 0 && !is_connected || is_full && !is_home {
             return;
         }
-        let is_home = leg == self.home.id;
         let Some(place) = self.leg(leg).map(|leg| leg.place) else { return };
         let mut going = Vec::with_capacity(parts.len());
         for ordinal in parts {

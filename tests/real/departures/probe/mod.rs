@@ -3,14 +3,16 @@
 //!
 //! The same partitions, not a topic of its own with the same leaders: a leader moves for both at the same moment. Its records bear
 //! a key of their own, by which reading back passes over them.
-//! Each partition has its own connection, so that none waits behind another's stuck request. While anything is unsettled every
-//! broker is asked for metadata every 10 ms, and the newest leader is tried at once.
+//! It has one connection to each broker, as every client has: a broker works on one request of a connection at a time, and what waits
+//! there behind a stuck one no client can hasten. While anything is unsettled every broker is asked for metadata every 10 ms, on
+//! other connections, and the newest leader is tried at once.
 //! Invariant: no broker, dead or silent, keeps a partition waiting once another is known to lead it.
 //! Not here: idempotence. The probe may write a record twice; nobody counts its records.
 
 mod leaders;
 mod link;
 mod partition;
+mod pipe;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,6 +27,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::leaders::Leaders;
+use self::pipe::Pipe;
 use super::acks::{Ack, now_ms};
 
 /// What marks the probe's records.
@@ -50,6 +53,7 @@ struct Shared {
     /// Something became unsettled.
     alarm: Notify,
     acks: Mutex<Vec<Ack>>,
+    pipes: Mutex<BTreeMap<i32, Arc<Pipe>>>,
     stopping: CancellationToken,
 }
 
@@ -61,6 +65,19 @@ impl Shared {
         self.unsettled.fetch_add(1, Ordering::Relaxed);
         self.alarm.notify_waiters();
         Unsettled(self)
+    }
+
+    /// The connection to this broker, and whether it was there before.
+    fn pipe(&self, broker: i32, port: u16) -> (Arc<Pipe>, bool) {
+        let mut pipes = self.pipes.lock().unwrap_or_else(PoisonError::into_inner);
+        match pipes.get(&broker).filter(|pipe| !pipe.is_closed()) {
+            Some(pipe) => (pipe.clone(), true),
+            None => {
+                let pipe = Arc::new(Pipe::open(port, self.topic.clone()));
+                pipes.insert(broker, pipe.clone());
+                (pipe, false)
+            }
+        }
     }
 
     fn is_settled(&self) -> bool {
@@ -105,6 +122,7 @@ impl Probe {
             unsettled: AtomicUsize::new(0),
             alarm: Notify::new(),
             acks: Mutex::new(Vec::new()),
+            pipes: Mutex::default(),
             stopping: CancellationToken::new(),
         });
         let thread = {

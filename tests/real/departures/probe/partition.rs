@@ -4,7 +4,6 @@
 //! higher epoch, and only there: else its answer decides.
 //! Not here: order and duplicates, which mean nothing in the probe's own records.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +11,6 @@ use anyhow::{Result, bail};
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::indexmap::IndexMap;
-use kafka_protocol::messages::ProduceRequest;
-use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::records::{
     Compression, NO_PARTITION_LEADER_EPOCH, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE, Record, RecordBatchEncoder,
     RecordEncodeOptions, TimestampType,
@@ -22,14 +19,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::leaders::Leader;
-use super::link::Link;
 use super::{PROBE_KEY, Shared};
-use crate::real::admin::topic_name;
 
-/// The last version before leader hints in answers: the probe has metadata for that.
-const PRODUCE_VERSION: i16 = 9;
-const PRODUCE_TIMEOUT_MS: i32 = 30_000;
-const ALL_REPLICAS: i16 = -1;
 const VALUE_BYTES: usize = 100;
 /// A batch that is out for longer makes the probe ask who leads.
 const SUSPICIOUS_AFTER: Duration = Duration::from_millis(50);
@@ -39,7 +30,6 @@ struct Writer {
     shared: Arc<Shared>,
     index: u16,
     leaders: watch::Receiver<Vec<Option<Leader>>>,
-    links: BTreeMap<i32, Link>,
 }
 
 enum Attempt {
@@ -53,7 +43,7 @@ enum Attempt {
 
 pub async fn keep_writing(shared: Arc<Shared>, index: u16) -> Result<()> {
     let leaders = shared.leaders.watch();
-    let mut writer = Writer { index, leaders, links: BTreeMap::new(), shared: shared.clone() };
+    let mut writer = Writer { index, leaders, shared: shared.clone() };
     let mut next = u64::from(index);
     loop {
         tokio::select! {
@@ -97,20 +87,8 @@ impl Writer {
         let Some((leader, port)) = leader.and_then(|leader| Some((leader, *self.shared.ports.get(&leader.broker)?))) else {
             return Attempt::Failed;
         };
-        let link = self.links.remove(&leader.broker);
-        let is_reused = link.is_some();
-        let request = self.request(batch);
-        let exchange = async {
-            let mut link = match link {
-                Some(link) => link,
-                None => Link::open(port).await?,
-            };
-            let response = link.ask(PRODUCE_VERSION, &request).await?;
-            let Some(answer) = response.responses.first().and_then(|topic| topic.partition_responses.first()) else {
-                bail!("an answer without the partition");
-            };
-            Ok((link, answer.error_code))
-        };
+        let (pipe, is_reused) = self.shared.pipe(leader.broker, port);
+        let exchange = pipe.write(self.index, batch.clone());
         let shared = self.shared.clone();
         let mut unsettled = None;
         let suspicious = sleep(SUSPICIOUS_AFTER);
@@ -118,14 +96,11 @@ impl Writer {
         loop {
             tokio::select! {
                 exchanged = &mut exchange => return match exchanged {
-                    Ok((link, code)) => {
-                        self.links.insert(leader.broker, link);
-                        match ResponseError::try_from_code(code) {
-                            None => Attempt::Acknowledged,
-                            Some(error) if error.is_retriable() => Attempt::Failed,
-                            Some(error) => Attempt::Refused(error),
-                        }
-                    }
+                    Ok(code) => match ResponseError::try_from_code(code) {
+                        None => Attempt::Acknowledged,
+                        Some(error) if error.is_retriable() => Attempt::Failed,
+                        Some(error) => Attempt::Refused(error),
+                    },
                     Err(_) if is_reused => Attempt::Stale,
                     Err(_) => Attempt::Failed,
                 },
@@ -138,12 +113,6 @@ impl Writer {
                 () = &mut suspicious, if unsettled.is_none() => unsettled = Some(shared.unsettle()),
             }
         }
-    }
-
-    fn request(&self, batch: &Bytes) -> ProduceRequest {
-        let data = PartitionProduceData::default().with_index(i32::from(self.index)).with_records(Some(batch.clone()));
-        let topic = TopicProduceData::default().with_name(topic_name(&self.shared.topic)).with_partition_data(vec![data]);
-        ProduceRequest::default().with_acks(ALL_REPLICAS).with_timeout_ms(PRODUCE_TIMEOUT_MS).with_topic_data(vec![topic])
     }
 }
 
