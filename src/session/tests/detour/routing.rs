@@ -79,7 +79,7 @@ fn others_follow_pipelined_only_behind_a_leader_that_has_acknowledged() {
 fn a_detours_leg_holds_few_requests_so_that_none_waits_behind_all_of_another_partition() {
     let (mut stage, client) = Stage::with_client();
     for tag in 1..=12 {
-        stage.sends(client, &Produce::of([numbered(7, tag % 2, tag)]));
+        stage.sends(client, &Produce::of([numbered(7, i32::from(tag % 2), tag)]));
     }
     for _ in 1..=12 {
         stage.refuses(client, 1, 6);
