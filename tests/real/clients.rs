@@ -1,7 +1,7 @@
-//! The real clients: which there are, how each is built, what each library lacks, running one, and its load's command.
+//! The real clients: which there are, how each is built, what each library lacks, running one, and the commands of its loads.
 //!
 //! Invariant: a client runs in a bounded time, watched from outside.
-//! Not here: the scenario and the load; each program under `tests/clients/` carries them out in its own language.
+//! Not here: the scenario and the loads; each program under `tests/clients/` carries them out in its own language.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -23,7 +23,7 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(20);
 enum Program {
     Go { dir: &'static str, modfile: &'static str },
     Java { version: &'static str },
-    Python { script: &'static str, load: &'static str },
+    Python { script: &'static str, load: &'static str, consume: &'static str },
     Node { dir: &'static str },
 }
 
@@ -44,6 +44,9 @@ const NO_IDEMPOTENCE: &[&str] = &[
 ];
 const GZIP_AND_SNAPPY_ONLY: &[&str] = &["produce_lz4", "produce_lz4_idempotent", "produce_zstd", "produce_zstd_idempotent"];
 
+const LIBRDKAFKA: Program = Program::Python { script: "librdkafka.py", load: "librdkafka_load.py", consume: "librdkafka_consume.py" };
+const AIOKAFKA: Program = Program::Python { script: "aiokafka_client.py", load: "aiokafka_load.py", consume: "aiokafka_consume.py" };
+
 pub const CLIENTS: [Client; 9] = [
     Client { name: "franz-go-1.15.4", program: Program::Go { dir: "franz-go", modfile: "go-1.15.4.mod" }, lacks: &[] },
     Client { name: "franz-go-1.17.0", program: Program::Go { dir: "franz-go", modfile: "go-1.17.0.mod" }, lacks: &[] },
@@ -51,12 +54,12 @@ pub const CLIENTS: [Client; 9] = [
     Client { name: "kafka-go-0.4.51", program: Program::Go { dir: "kafka-go", modfile: "go.mod" }, lacks: NO_IDEMPOTENCE },
     Client { name: "java-2.8.2", program: Program::Java { version: "2.8.2" }, lacks: &[] },
     Client { name: "java-4.4.0", program: Program::Java { version: "4.4.0" }, lacks: &[] },
-    Client { name: "librdkafka-2.16.0", program: Program::Python { script: "librdkafka.py", load: "librdkafka_load.py" }, lacks: &[] },
-    Client { name: "aiokafka-0.14.0", program: Program::Python { script: "aiokafka_client.py", load: "aiokafka_load.py" }, lacks: &[] },
+    Client { name: "librdkafka-2.16.0", program: LIBRDKAFKA, lacks: &[] },
+    Client { name: "aiokafka-0.14.0", program: AIOKAFKA, lacks: &[] },
     Client { name: "kafkajs-2.2.4", program: Program::Node { dir: "kafkajs" }, lacks: GZIP_AND_SNAPPY_ONLY },
 ];
 
-/// For loads alone: the version with the published fix of the stall.
+/// For the loads alone: the version with the published fix of the stall.
 const FRANZ_GO_CURRENT: Client =
     Client { name: "franz-go-1.22.2", program: Program::Go { dir: "franz-go", modfile: "go-1.22.2.mod" }, lacks: &[] };
 
@@ -70,11 +73,19 @@ pub struct LoadOptions<'a> {
     pub idempotence: Option<bool>,
 }
 
+/// A member of a consumer group under load; its program is described there too.
+pub struct ConsumeOptions<'a> {
+    pub topic: &'a str,
+    pub group: &'a str,
+    pub member: &'a str,
+}
+
 /// What a program is started for.
 #[derive(Clone, Copy)]
 enum Purpose {
     Scenario,
     Load,
+    Consume,
 }
 
 /// What one run brought, from the program and from outside.
@@ -103,6 +114,14 @@ impl Client {
         Ok(command)
     }
 
+    /// Builds it where that is needed: the whole command of one member of a group. It is stopped as a load is.
+    pub fn consume_command(&self, bootstrap: &str, consume: &ConsumeOptions<'_>) -> Result<Vec<OsString>> {
+        let mut command = self.install_for(Purpose::Consume)?;
+        command.extend([bootstrap, "--consume", "--topic", consume.topic, "--group", consume.group].map(OsString::from));
+        command.extend(["--member", consume.member, "--out", "json"].map(OsString::from));
+        Ok(command)
+    }
+
     fn install_for(&self, purpose: Purpose) -> Result<Vec<OsString>> {
         let sources = install::root().join("tests/clients");
         let built = install::target().join("clients");
@@ -116,14 +135,16 @@ impl Client {
                 let main = match purpose {
                     Purpose::Scenario => "Conformance",
                     Purpose::Load => "Load",
+                    Purpose::Consume => "Consume",
                 };
                 command.extend([class_path, main.into()]);
                 command
             }
-            Program::Python { script, load } => {
+            Program::Python { script, load, consume } => {
                 let script = match purpose {
                     Purpose::Scenario => script,
                     Purpose::Load => load,
+                    Purpose::Consume => consume,
                 };
                 let interpreter = install::python(&sources.join("python/requirements.txt"), &built.join("python"))?;
                 vec![interpreter.into(), "-B".into(), sources.join("python").join(script).into()]
@@ -132,6 +153,7 @@ impl Client {
                 let main = match purpose {
                     Purpose::Scenario => "main.js",
                     Purpose::Load => "load.js",
+                    Purpose::Consume => "consume.js",
                 };
                 vec!["node".into(), install::node_program(&sources.join(dir), main, &built.join(self.name))?.into()]
             }
@@ -176,7 +198,7 @@ pub fn by_name(name: &str) -> Option<&'static Client> {
     CLIENTS.iter().find(|client| client.name == name)
 }
 
-/// Every client that can produce a load.
+/// Every client that can produce and consume a load.
 pub fn with_load() -> impl Iterator<Item = &'static Client> {
     CLIENTS.iter().chain([&FRANZ_GO_CURRENT])
 }

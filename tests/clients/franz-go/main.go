@@ -48,6 +48,9 @@ func main() {
 	if report.Loads() {
 		report.MainLoad("franz-go", "github.com/twmb/franz-go", load)
 	}
+	if report.Consumes() {
+		report.MainConsume("franz-go", "github.com/twmb/franz-go", consume)
+	}
 	report.Main("franz-go", "github.com/twmb/franz-go", func(r *report.Run) { (&run{r}).scenario() })
 }
 

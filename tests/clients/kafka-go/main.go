@@ -27,6 +27,9 @@ func main() {
 	if report.Loads() {
 		report.MainLoad("kafka-go", "github.com/segmentio/kafka-go", load)
 	}
+	if report.Consumes() {
+		report.MainConsume("kafka-go", "github.com/segmentio/kafka-go", consume)
+	}
 	report.Main("kafka-go", "github.com/segmentio/kafka-go", func(r *report.Run) {
 		transport := &kafka.Transport{Dial: r.DialContext, ClientID: r.ClientID}
 		(&run{

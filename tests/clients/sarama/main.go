@@ -22,6 +22,9 @@ func main() {
 	if report.Loads() {
 		report.MainLoad("sarama", "github.com/IBM/sarama", load)
 	}
+	if report.Consumes() {
+		report.MainConsume("sarama", "github.com/IBM/sarama", consume)
+	}
 	report.Main("sarama", "github.com/IBM/sarama", func(r *report.Run) { (&run{r}).scenario() })
 }
 
