@@ -5,6 +5,7 @@
 mod api_versions;
 mod describe_cluster;
 mod find_coordinator;
+mod join_produce;
 mod masks;
 mod merge_produce;
 mod metadata;
@@ -20,6 +21,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 pub use self::api_versions::unsupported_api_versions;
+pub use self::join_produce::{Share, join_produce, may_join};
 pub use self::masks::{Masked, MaskedErrors, Masks};
 pub use self::merge_produce::{Merge, Merged, merge_produce, virtual_endpoints};
 pub use self::split_produce::split_produce;

@@ -8,6 +8,9 @@ use super::{LegId, SlotId, Target};
 use crate::cluster::NodeId;
 use crate::wire::ApiKey;
 
+/// Far above what followers take that are well, far below what a client would notice.
+const STUCK_AFTER: Duration = Duration::from_millis(50);
+
 /// ```text
 ///  Down ──open──▶ Opening ──Opened──▶ Up
 ///   ▲                │ Failed          │ Closed, or the broker moved
@@ -60,6 +63,23 @@ pub struct Outstanding {
     pub end: u64,
     /// Which parts of a produce request; `None`: the whole request, as it came.
     pub parts: Option<Vec<usize>>,
+    /// Parts of other produce requests that were put into it.
+    pub also: Vec<(u64, Vec<usize>)>,
+}
+
+/// What one request of a client has in a request on a leg.
+#[derive(Clone, Copy, Debug)]
+pub struct Share<'a> {
+    pub number: u64,
+    pub parts: Option<&'a [usize]>,
+    pub end: u64,
+}
+
+impl Outstanding {
+    pub fn shares(&self) -> impl Iterator<Item = Share<'_>> {
+        let first = Share { number: self.number, parts: self.parts.as_deref(), end: self.end };
+        [first].into_iter().chain(self.also.iter().map(|(number, parts)| Share { number: *number, parts: Some(parts), end: self.end }))
+    }
 }
 
 impl Leg {
@@ -111,6 +131,12 @@ impl Leg {
             LegState::Down => return None,
         };
         Some(self.suspected_at.map_or(since, |before| before.max(since)) + suspect_after)
+    }
+
+    /// Its broker has had a produce request for so long that others queue behind it.
+    pub fn is_stuck(&self, now: Instant) -> bool {
+        let is_produce = self.outstanding.front().is_some_and(|oldest| oldest.api == ApiKey::PRODUCE);
+        is_produce && self.oldest_sent_at().is_some_and(|since| now.saturating_duration_since(since) >= STUCK_AFTER)
     }
 
     /// The request that its broker has had longest.

@@ -44,6 +44,10 @@ pub enum Mutation {
     StandInForAll,
     /// An ending session keeps its places in line.
     KeepTickets,
+    /// The answer to a joint request is told as it is to whoever's results are all in it.
+    TellAll,
+    /// A joint request takes several batches of a partition.
+    JoinTwins,
 }
 
 pub const ALL: &[Mutation] = &[
@@ -66,6 +70,8 @@ pub const ALL: &[Mutation] = &[
     Mutation::LeaveFastOnesOut,
     Mutation::StandInForAll,
     Mutation::KeepTickets,
+    Mutation::TellAll,
+    Mutation::JoinTwins,
 ];
 
 thread_local! {

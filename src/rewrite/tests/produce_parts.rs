@@ -75,6 +75,37 @@ proptest! {
         }
     }
 
+    /// A request that was cut in three, in whatever way, and joined again holds the same; a topic that was cut is one again.
+    #[test]
+    fn joined_requests_hold_what_each_had(spec in request_spec(), shares in proptest::collection::vec(0usize..3, 20)) {
+        let is_mine = |spec: &RequestSpec| spec.transactional_id.is_none() && spec.acks != 0;
+        for version in 3..=13 {
+            let cuts: Vec<Bytes> = (0..3).map(|share| request_frame(&part_of(&spec, |ordinal| shares[ordinal] == share), version)).collect();
+            let requests: Vec<_> = cuts.iter().map(|cut| (head_of(cut), parse(cut))).collect();
+            let all: Vec<Vec<usize>> = requests.iter().map(|(_, request)| (0..request.partitions.len()).collect()).collect();
+            let shares: Vec<Share<'_>> = cuts.iter().zip(&requests).zip(&all)
+                .map(|((frame, (head, request)), partitions)| Share { frame, head, request, partitions })
+                .collect();
+            prop_assert_eq!(may_join(&shares[0], &shares[1]), is_mine(&spec));
+            let joined = join_produce(&shares).unwrap();
+            let request = parse(&joined);
+            let names: std::collections::HashSet<_> = request.topics.iter().map(|topic| format!("{:?}", topic.name_in(&joined))).collect();
+            prop_assert_eq!(names.len(), request.topics.len(), "a topic is there once");
+            let listed = |frame: &Bytes, request: &ProduceRequest| -> Vec<(String, Vec<u8>)> {
+                let mut listed: Vec<_> = request.topics.iter().flat_map(|topic| {
+                    let name = format!("{:?}", topic.name_in(frame));
+                    request.partitions_of(topic).iter().map(move |partition| (name.clone(), partition.whole.of(frame).unwrap().to_vec()))
+                }).collect();
+                listed.sort();
+                listed
+            };
+            let whole = request_frame(&spec, version);
+            prop_assert_eq!(listed(&joined, &request), listed(&whole, &parse(&whole)), "v{}", version);
+            let alone = join_produce(&[Share { frame: &whole, head: &head_of(&whole), request: &parse(&whole), partitions: &(0..20).collect::<Vec<_>>() }]);
+            prop_assert_eq!(alone.unwrap(), whole, "v{}: alone it keeps its bytes", version);
+        }
+    }
+
     /// Three brokers, each asked for its part, and answering in an order of its own.
     #[test]
     fn answers_merge_into_one_in_the_requests_order(spec in request_spec(), fates in fates(), listed in proptest::option::of(1i32..5)) {

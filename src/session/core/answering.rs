@@ -148,6 +148,12 @@ impl Opened {
 
     /// The response that holds every part's result and nothing else.
     fn only_response(&self) -> Option<Bytes> {
+        let is_ours_alone = !self.was_joined;
+        #[cfg(test)]
+        let is_ours_alone = is_ours_alone || crate::session::mutation::is_on(crate::session::mutation::Mutation::TellAll);
+        if !is_ours_alone {
+            return None;
+        }
         let Some(PartState::Done(Fate::Said { response, .. })) = self.parts.first().map(|part| &part.state) else { return None };
         let is_same =
             |state: &PartState| matches!(state, PartState::Done(Fate::Said { response: other, .. }) if other.as_ptr() == response.as_ptr());

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::{Core, Port, Surroundings, Unreachable, Waiting};
 use crate::cluster::NodeId;
 use crate::session::gate::Key;
-use crate::session::leg::{Leg, LegState, Outstanding};
+use crate::session::leg::{Leg, LegState, Outstanding, Share};
 use crate::session::produce::{Part, PartState, Refused};
 use crate::session::request::Body;
 use crate::session::treatment::Reach;
@@ -55,7 +55,7 @@ impl Core {
         if self.closed {
             return;
         }
-        for lost in &leg.outstanding {
+        for lost in leg.outstanding.iter().flat_map(Outstanding::shares) {
             self.lose_request(now, &leg, lost, lost.end <= written_bytes, around);
         }
         if is_home && was_opening && node.is_none() && !leg.outstanding.is_empty() {
@@ -110,7 +110,7 @@ impl Core {
         }
     }
 
-    fn lose_request(&mut self, now: Instant, leg: &Leg, lost: &Outstanding, was_written: bool, around: &Surroundings<'_>) {
+    fn lose_request(&mut self, now: Instant, leg: &Leg, lost: Share<'_>, was_written: bool, around: &Surroundings<'_>) {
         let node = leg.node();
         match self.request_mut(lost.number).map(|request| &mut request.body) {
             // Answered at its deadline, or not whole yet: then it goes on when its last byte has come.
@@ -121,7 +121,7 @@ impl Core {
                 self.begin_detour(now, &mut opened, if self.home.is_down() { DetourStart::HomeLost } else { DetourStart::LegLost });
                 opened.last_trouble = Some(now);
                 for (ordinal, part) in opened.parts.iter_mut().enumerate() {
-                    let was_on_it = match &lost.parts {
+                    let was_on_it = match lost.parts {
                         Some(parts) => parts.contains(&ordinal) && part.is_sent_with(leg.id, lost.end),
                         // Opened a moment ago, with its leg gone.
                         None => part.is_sent_with(leg.id, lost.end) || matches!(part.state, PartState::Ready) && part.times_sent == 0,
@@ -242,7 +242,9 @@ impl Core {
                 None => continue,
             };
             if let Some(node) = node {
-                self.note(Note::Departure { node, sign: DepartureSign::Silent });
+                if !self.waits_for_followers(id) {
+                    self.note(Note::Departure { node, sign: DepartureSign::Silent });
+                }
                 self.want_broker(node, around);
             }
             if is_home && is_opening && node.is_some() && self.home.outstanding.iter().all(|waiting| waiting.number != 0) {
@@ -260,9 +262,22 @@ impl Core {
         self.go_on(now, around);
     }
 
+    /// What its broker has had longest is a batch with `acks=all`: then the silence may as well be that of a dead follower. If it is its
+    /// own, the view will tell.
+    fn waits_for_followers(&self, id: LegId) -> bool {
+        let oldest = self.leg(id).filter(|leg| matches!(leg.state, LegState::Up(_))).and_then(|leg| leg.outstanding.front());
+        let head = oldest.and_then(|oldest| self.request(oldest.number)).and_then(|request| match &request.body {
+            Body::Whole { head, .. } => head.produce,
+            Body::Opened(opened) => opened.head.produce,
+            Body::Lent => None,
+        });
+        head.is_some_and(|produce| produce.acks == -1)
+    }
+
     /// Wants for every partition that is unanswered on the leg.
     fn want_what_is_on(&mut self, id: LegId) {
-        let numbers: Vec<u64> = self.leg(id).map(|leg| leg.outstanding.iter().map(|waiting| waiting.number).collect()).unwrap_or_default();
+        let shares = self.leg(id).into_iter().flat_map(|leg| leg.outstanding.iter().flat_map(Outstanding::shares));
+        let numbers: Vec<u64> = shares.map(|share| share.number).collect();
         for number in numbers {
             let Some(opened) = self.lend(number) else { continue };
             for part in &opened.parts {
@@ -293,10 +308,10 @@ impl Core {
             let Some(leg) = self.leg(id) else { continue };
             let Some(node) = leg.node() else { continue };
             let is_unlisted = around.view.generation > 0 && !around.view.brokers.contains_key(&node);
-            let has_moved = leg
-                .outstanding
-                .iter()
-                .any(|waiting| self.has_moved(waiting.number, id, node, around) || waiting.number != 0 && !self.is_waited_for(id, waiting));
+            let has_moved = leg.outstanding.iter().any(|waiting| {
+                waiting.shares().any(|share| self.has_moved(share.number, id, node, around))
+                    || waiting.number != 0 && !waiting.shares().any(|share| self.is_waited_for(id, share))
+            });
             if is_unlisted || has_moved {
                 let written_bytes = if matches!(leg.state, LegState::Opening(_)) { 0 } else { u64::MAX };
                 self.drop_leg(now, id, written_bytes, DepartureSign::Silent, around);
@@ -319,7 +334,7 @@ impl Core {
     }
 
     /// Whether the answer is still worth something: not if all of it has gone elsewhere, or was answered at its deadline.
-    fn is_waited_for(&self, id: LegId, waiting: &Outstanding) -> bool {
+    fn is_waited_for(&self, id: LegId, waiting: Share<'_>) -> bool {
         match self.request(waiting.number).map(|request| &request.body) {
             Some(Body::Opened(opened)) => opened.parts.iter().any(|part| part.is_sent_with(id, waiting.end)),
             Some(Body::Whole { .. } | Body::Lent) => true,

@@ -38,7 +38,7 @@ impl Core {
         leg.given_bytes += frame_bytes as u64;
         let (correlation_id, api, version) = (head.correlation_id, head.api, head.version);
         let end = leg.given_bytes;
-        leg.outstanding.push_back(Outstanding { number, slot, correlation_id, api, version, sent_at: now, end, parts });
+        leg.outstanding.push_back(Outstanding { number, slot, correlation_id, api, version, sent_at: now, end, parts, also: Vec::new() });
     }
 
     pub(super) fn send(&mut self, leg: LegId, frame: Bytes) {

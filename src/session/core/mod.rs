@@ -5,6 +5,7 @@ mod answering;
 mod clock;
 mod failures;
 mod home;
+mod joining;
 mod legs;
 mod metadata;
 mod opening;

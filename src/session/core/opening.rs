@@ -131,6 +131,7 @@ impl Core {
             last_trouble: None,
             detoured_at: None,
             was_cut: false,
+            was_joined: false,
         };
         request.body = Body::Opened(Box::new(opened));
         self.slow_due.get_or_insert(deadline);

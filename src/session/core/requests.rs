@@ -56,7 +56,7 @@ impl Core {
                 return RequestVerdict::Wait;
             }
         }
-        if matches!(treatment, Treatment::Produce | Treatment::Unanswered) && self.must_look_into_produce(around) {
+        if matches!(treatment, Treatment::Produce | Treatment::Unanswered) && self.must_look_into_produce(now, around) {
             return self.read_produce(now, head, around);
         }
         match self.home_for(now, reach(head.api), around) {

@@ -65,6 +65,7 @@ impl Core {
         }
         self.order.finish();
         self.after_response(now, around);
+        self.fill_window(now, around);
         self.settle();
     }
 
@@ -80,8 +81,18 @@ impl Core {
             self.close(CloseReason::UpstreamViolation);
         }
         self.after_response(now, around);
+        if answered.api != ApiKey::PRODUCE {
+            self.fill_window(now, around);
+        }
         self.settle();
         result
+    }
+
+    /// A response has made room for what waits on the slow path.
+    fn fill_window(&mut self, now: Instant, around: &Surroundings<'_>) {
+        if self.slow_until.is_some() {
+            self.go_on(now, around);
+        }
     }
 
     fn on_other_frame(

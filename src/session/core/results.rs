@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{Core, Surroundings};
 use crate::cluster::NodeId;
 use crate::rewrite::RewriteError;
-use crate::session::leg::Outstanding;
+use crate::session::leg::{Outstanding, Share};
 use crate::session::produce::{Fate, Opened, PartState, Refused, Verdict, classify};
 use crate::session::request::Body;
 use crate::session::{Action, Ambiguous, DetourStart, LegId, Note};
@@ -26,9 +26,9 @@ impl Core {
     ) -> Result<(), RewriteError> {
         let (number, version) = (answered.number, answered.version);
         let malformed = |error: Malformed| RewriteError { api: ApiKey::PRODUCE, version, what: error.what };
-        let is_whole = match self.request_mut(number).map(|request| &request.body) {
+        let is_whole = match self.request(number).map(|request| &request.body) {
             // The client has been answered at its deadline: this comes too late.
-            None => {
+            None if answered.also.is_empty() => {
                 #[cfg(test)]
                 if crate::session::mutation::is_on(crate::session::mutation::Mutation::AnswerLate) {
                     self.actions.push_back(Action::Respond(frame));
@@ -36,7 +36,7 @@ impl Core {
                 return Ok(());
             }
             Some(Body::Whole { .. }) => true,
-            Some(Body::Opened(_) | Body::Lent) => false,
+            None | Some(Body::Opened(_) | Body::Lent) => false,
         };
         if is_whole {
             let is_ok = all_ok(&frame, version).map_err(malformed)?;
@@ -54,16 +54,21 @@ impl Core {
             self.open_request(number, sent_on, around);
             self.open_all(around);
         }
-        let Some(mut opened) = self.lend(number) else {
+        if answered.also.is_empty() && !matches!(self.request(number).map(|request| &request.body), Some(Body::Opened(_))) {
             // It could not be opened, so that it is for the client as it is.
             let frame = self.rewritten(now, ApiKey::PRODUCE, version, frame, around)?;
             self.forget(number);
             self.order.park(answered.slot, frame);
             return Ok(());
-        };
-        let result = self.judge_all(now, leg, answered, &mut opened, &frame, around);
-        self.put_back(number, opened);
-        result?;
+        }
+        // For the leader hints; what goes to the client is made of the broker's own bytes.
+        self.rewritten(now, ApiKey::PRODUCE, version, frame.clone(), around)?;
+        for share in answered.shares() {
+            let Some(mut opened) = self.lend(share.number) else { continue };
+            let result = self.judge_all(now, leg, share, &mut opened, &frame, around);
+            self.put_back(share.number, opened);
+            result?;
+        }
         self.go_on(now, around);
         Ok(())
     }
@@ -86,20 +91,18 @@ impl Core {
         &mut self,
         now: Instant,
         leg: LegId,
-        answered: &Outstanding,
+        answered: Share<'_>,
         opened: &mut Opened,
         frame: &Bytes,
         around: &Surroundings<'_>,
     ) -> Result<(), RewriteError> {
         let (number, version) = (answered.number, opened.head.version);
         let failed = |what| RewriteError { api: ApiKey::PRODUCE, version, what };
-        // For the leader hints; what goes to the client is made of the broker's own bytes.
-        self.rewritten(now, ApiKey::PRODUCE, version, frame.clone(), around)?;
         let results = ProduceResults::parse(frame, version).map_err(|error| failed(error.what))?;
         let places = results.places(&opened.request, &opened.frame);
         for (ordinal, place) in places.iter().enumerate() {
             // Other parts of the request may be on the same leg, in another cut of it.
-            let was_asked = answered.parts.as_ref().is_none_or(|parts| parts.binary_search(&ordinal).is_ok());
+            let was_asked = answered.parts.is_none_or(|parts| parts.binary_search(&ordinal).is_ok());
             if !was_asked || !opened.parts.get(ordinal).is_some_and(|part| part.is_sent_with(leg, answered.end)) {
                 continue;
             }

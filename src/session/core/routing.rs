@@ -6,6 +6,7 @@
 use std::time::Instant;
 
 use super::home::Home;
+use super::joining::{Joint, join};
 use super::{Core, Port, Surroundings};
 use crate::cluster::NodeId;
 use crate::rewrite::split_produce;
@@ -16,24 +17,28 @@ use crate::session::treatment::Reach;
 use crate::session::{Action, CloseReason, DetourStart, LegId, Note, Target};
 use crate::wire::ApiKey;
 
-/// Requests that a detour's leg has unanswered. A broker works on one request of a connection at a time, so that more would only wait
-/// there instead of here: and in the order in which their partitions were taken over, the oldest of one behind the newest of another.
-const WINDOW: usize = 4;
+/// Produce requests that a leg has unanswered, as far as it is up to the slow path. A broker works on one request of a connection at a
+/// time, so that more would only wait there instead of here: beyond recall, and one by one.
+pub(super) const WINDOW: usize = 4;
 
 impl Core {
     /// Everything that can be sent is sent.
     pub(super) fn route(&mut self, now: Instant, around: &Surroundings<'_>) {
+        let mut joints = Vec::new();
         for number in self.numbers_of(|body| matches!(body, Body::Opened(opened) if opened.has_unsent())) {
             if self.closed {
                 return;
             }
             let Some(mut opened) = self.lend(number) else { continue };
-            self.route_one(now, number, &mut opened, around);
+            self.route_one(now, number, &mut opened, &mut joints, around);
             self.put_back(number, opened);
+        }
+        for joint in joints {
+            self.send_joint(now, joint, around);
         }
     }
 
-    fn route_one(&mut self, now: Instant, number: u64, opened: &mut Opened, around: &Surroundings<'_>) {
+    fn route_one(&mut self, now: Instant, number: u64, opened: &mut Opened, joints: &mut Vec<Joint>, around: &Surroundings<'_>) {
         let mut targets: Vec<(NodeId, Vec<usize>)> = Vec::new();
         let is_unanswered = opened.acks() == 0;
         for ordinal in 0..opened.parts.len() {
@@ -75,11 +80,21 @@ impl Core {
             }
         }
         for (node, parts) in targets {
-            self.send_to(now, number, opened, node, parts, around);
+            self.send_to(now, number, opened, node, parts, joints, around);
         }
     }
 
-    fn send_to(&mut self, now: Instant, number: u64, opened: &mut Opened, node: NodeId, parts: Vec<usize>, around: &Surroundings<'_>) {
+    #[allow(clippy::too_many_arguments, reason = "what goes, and where to")]
+    fn send_to(
+        &mut self,
+        now: Instant,
+        number: u64,
+        opened: &mut Opened,
+        node: NodeId,
+        parts: Vec<usize>,
+        joints: &mut Vec<Joint>,
+        around: &Surroundings<'_>,
+    ) {
         let is_whole = parts.len() == opened.parts.len();
         let leg = match self.home_leg_to(now, node, around).filter(|_| is_whole) {
             Some(home) => Some(home),
@@ -99,10 +114,24 @@ impl Core {
             return;
         };
         let is_home = leg == self.home.id;
-        let (is_connected, is_full) =
-            self.leg(leg).map_or((false, false), |leg| (matches!(leg.state, LegState::Up(_)), leg.outstanding.len() >= WINDOW));
+        let is_unanswered = opened.acks() == 0;
+        let (is_connected, in_window) =
+            self.leg(leg).map_or((false, 0), |leg| (matches!(leg.state, LegState::Up(_)), leg.outstanding.len()));
         // If the connection comes to nothing, nobody would tell that what nobody answers went with it.
-        if opened.acks() == 0 && !is_connected || is_full && !is_home {
+        if is_unanswered && !is_connected || !is_unanswered && in_window >= WINDOW {
+            return;
+        }
+        let at = joints.iter().position(|joint| joint.leg == leg);
+        let joins = !is_unanswered && in_window + 1 == WINDOW;
+        if let Some(at) = at.filter(|_| !joins) {
+            self.send_joint(now, joints.swap_remove(at), around);
+        }
+        let joint = at.filter(|_| joins).and_then(|at| joints.get(at));
+        let parts = match joint {
+            Some(joint) => self.joinable(joint, opened, parts, is_home),
+            None => parts,
+        };
+        if parts.is_empty() {
             return;
         }
         let Some(place) = self.leg(leg).map(|leg| leg.place) else { return };
@@ -135,11 +164,43 @@ impl Core {
         if going.is_empty() {
             return;
         }
-        self.put_parts(now, number, opened, leg, node, going, around);
+        if !joins {
+            return self.put_parts(now, number, opened, leg, node, going, around);
+        }
+        join(joints, leg, node, number, opened, going);
+    }
+
+    /// They are on the leg from now on. Says whether any of them has been sent before.
+    pub(super) fn mark_sent(
+        &mut self,
+        opened: &mut Opened,
+        leg: LegId,
+        node: NodeId,
+        end: u64,
+        going: &[usize],
+        around: &Surroundings<'_>,
+    ) -> bool {
+        let mut is_again = false;
+        for ordinal in going {
+            let Some(part) = opened.parts.get_mut(*ordinal) else { continue };
+            let epoch = super::opening::epoch_at(&part.key, Some(node), around);
+            part.state = PartState::Sent { leg, node: Some(node), epoch, end };
+            part.not_before = None;
+            is_again |= part.times_sent > 0;
+            part.times_sent = part.times_sent.saturating_add(1);
+            if part.may_be_applied {
+                let idempotent = part.is_idempotent;
+                self.actions.push_back(Action::Note(Note::AmbiguousResend { idempotent }));
+            }
+        }
+        if opened.detoured_at.is_some() {
+            self.note(Note::Attempt);
+        }
+        is_again
     }
 
     #[allow(clippy::too_many_arguments, reason = "what goes, and where to")]
-    fn put_parts(
+    pub(super) fn put_parts(
         &mut self,
         now: Instant,
         number: u64,
@@ -160,22 +221,7 @@ impl Core {
         };
         let is_answered = opened.acks() != 0;
         let end = self.leg(leg).map_or(0, |leg| leg.given_bytes) + frame.len() as u64;
-        let mut is_again = false;
-        for ordinal in &going {
-            let Some(part) = opened.parts.get_mut(*ordinal) else { continue };
-            let epoch = super::opening::epoch_at(&part.key, Some(node), around);
-            part.state = PartState::Sent { leg, node: Some(node), epoch, end };
-            part.not_before = None;
-            is_again |= part.times_sent > 0;
-            part.times_sent = part.times_sent.saturating_add(1);
-            if part.may_be_applied {
-                let idempotent = part.is_idempotent;
-                self.actions.push_back(Action::Note(Note::AmbiguousResend { idempotent }));
-            }
-        }
-        if opened.detoured_at.is_some() {
-            self.note(Note::Attempt);
-        }
+        let is_again = self.mark_sent(opened, leg, node, end, &going, around);
         let bytes = frame.len();
         if is_again {
             self.note(Note::Resent { bytes });

@@ -1,7 +1,8 @@
 //! The slow path as such: when it is taken and left, whom it asks, and its steps in their order.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::routing::WINDOW;
 use super::{Core, Port, Surroundings};
 use crate::cluster::{NodeId, Want, WantedTopic};
 use crate::session::gate::{Key, Member, TopicKey};
@@ -10,12 +11,29 @@ use crate::session::produce::{Opened, Part, PartState, Refused};
 use crate::session::request::{Body, Request};
 use crate::session::{Action, DetourStart, Note};
 
+/// Before the slow path is looked at again, where nothing has moved.
+const BRIEFLY: Duration = Duration::from_secs(1);
+
 impl Core {
     /// Whether a produce request may not simply be relayed.
     #[inline]
-    pub(super) fn must_look_into_produce(&self, around: &Surroundings<'_>) -> bool {
+    pub(super) fn must_look_into_produce(&mut self, now: Instant, around: &Surroundings<'_>) -> bool {
         // A login cannot be repeated for a client yet: another leg would be nobody's.
-        !self.logged_in && (self.slow_until.is_some() || self.gate.is_moving() || !self.home_serves(around))
+        if self.logged_in {
+            return false;
+        }
+        if self.home.outstanding.len() >= WINDOW && self.home.is_stuck(now) {
+            // What comes waits here, where it can be put together, and can still go elsewhere.
+            let until = *self.slow_until.get_or_insert(now + BRIEFLY);
+            self.slow_due.get_or_insert(until);
+        }
+        self.slow_until.is_some() || self.gate.is_moving() || !self.home_serves(around) || self.has_unsent()
+    }
+
+    /// Whether a batch waits here, which nothing may pass.
+    fn has_unsent(&self) -> bool {
+        let is_unsent = |request: &Request| matches!(&request.body, Body::Opened(opened) if opened.has_unsent());
+        self.slow_due.is_some() && self.requests.iter().any(is_unsent)
     }
 
     pub(super) fn enter_slow_path(&mut self, now: Instant) {
@@ -58,7 +76,7 @@ impl Core {
         let is_needed = self.requests.iter().any(is_open) || !self.legs.iter().all(is_idle);
         if self.slow_until.is_some_and(|until| now >= until) {
             // A request that went the fast way now would pass those that are open.
-            self.slow_until = is_needed.then(|| now + self.detours.linger);
+            self.slow_until = is_needed.then(|| now + BRIEFLY.min(self.detours.linger));
         }
         if self.slow_until.is_some() || self.legs.is_empty() || is_needed {
             return;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::cluster::NodeId;
 use crate::session::LegId;
-use crate::session::gate::Key;
+use crate::session::gate::{Key, TopicKey};
 use crate::wire::produce_request::ProduceRequest;
 use crate::wire::{Head, Span};
 
@@ -28,6 +28,8 @@ pub struct Opened {
     pub detoured_at: Option<Instant>,
     /// The client was answered before every part was settled.
     pub was_cut: bool,
+    /// It was sent in one request with others, whose results are in the answer, too.
+    pub was_joined: bool,
 }
 
 /// One partition's batch.
@@ -117,6 +119,11 @@ impl Part {
 
     pub fn is_done(&self) -> bool {
         matches!(self.state, PartState::Done(_))
+    }
+
+    /// Its partition.
+    pub fn line(&self) -> (TopicKey, i32) {
+        (self.key.topic.clone(), self.key.partition)
     }
 
     /// It is on no leg, be it that it waits for news, for its time or for its turn.

@@ -9,6 +9,7 @@ mod budgets;
 mod deadlines;
 mod frames;
 mod home;
+mod joining;
 mod losses;
 mod metadata;
 mod order;

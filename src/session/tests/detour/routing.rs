@@ -76,28 +76,6 @@ fn others_follow_pipelined_only_behind_a_leader_that_has_acknowledged() {
 }
 
 #[test]
-fn a_detours_leg_holds_few_requests_so_that_none_waits_behind_all_of_another_partition() {
-    let (mut stage, client) = Stage::with_client();
-    for tag in 1..=12 {
-        stage.sends(client, &Produce::of([numbered(7, i32::from(tag % 2), tag)]));
-    }
-    for _ in 1..=12 {
-        stage.refuses(client, 1, 6);
-    }
-    stage.moves("t", 0, 2);
-    stage.moves("t", 1, 2);
-    stage.tell();
-    assert_eq!(stage.at(client, 2), [[1], [2]], "it may refuse these");
-    stage.acks(client, 2);
-    assert_eq!(stage.at(client, 2), [[3], [5], [7], [4]], "what is left waits here, by arrival");
-    stage.acks(client, 2);
-    assert_eq!(stage.at(client, 2), [[6], [8], [9], [10]]);
-    stage.acks(client, 2);
-    stage.acks(client, 2);
-    assert_eq!(stage.errors(client), [0; 12]);
-}
-
-#[test]
 fn what_follows_a_move_does_not_ask_the_old_leader() {
     let (mut stage, client) = Stage::with_client();
     stage.sends(client, &Produce::of([plain(0, 1)]));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::bench::{MS, Stage};
 use super::brokers::End;
 use super::frames::{Produce, numbered, plain};
-use crate::session::LegEvent;
+use crate::session::{LegEvent, Note};
 
 const S: Duration = Duration::from_secs(1);
 
@@ -42,6 +42,20 @@ fn a_silent_leg_is_left_only_for_a_newer_epoch_elsewhere() {
     assert_eq!(stage.at(client, 2), [[1]]);
     stage.acks(client, 2);
     assert_eq!(stage.errors(client), [0]);
+}
+
+#[test]
+fn a_broker_that_may_be_waiting_for_a_dead_follower_is_not_called_departed() {
+    for (acks, is_suspect) in [(-1, false), (1, true)] {
+        let (mut stage, client) = Stage::with_client();
+        stage.sends(client, &Produce { acks, ..Produce::of([plain(0, 1)]) });
+        stage.pass(5 * S);
+        let signs = |notes: Vec<Note>| notes.iter().filter(|note| matches!(note, Note::Departure { .. })).count();
+        assert_eq!(signs(stage.notes(client)) > 0, is_suspect, "acks={acks}");
+        assert!(!stage.asked(client).is_empty(), "the cluster is asked all the same");
+        stage.moves_for_all("t", 0, 2);
+        assert_eq!(signs(stage.notes(client)), 1, "acks={acks}: now it is certain");
+    }
 }
 
 #[test]
