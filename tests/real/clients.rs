@@ -80,12 +80,24 @@ pub struct ConsumeOptions<'a> {
     pub member: &'a str,
 }
 
+/// A job that copies a topic in transactions; its program is described there too.
+pub struct CopyOptions<'a> {
+    pub from: &'a str,
+    pub to: &'a str,
+    pub group: &'a str,
+    pub transactional_id: &'a str,
+    pub records_per_transaction: u32,
+    /// It ends by itself when so many are copied. None: it goes on until it is stopped.
+    pub records: Option<u64>,
+}
+
 /// What a program is started for.
 #[derive(Clone, Copy)]
 enum Purpose {
     Scenario,
     Load,
     Consume,
+    Copy,
 }
 
 /// What one run brought, from the program and from outside.
@@ -122,6 +134,17 @@ impl Client {
         Ok(command)
     }
 
+    /// Builds it where that is needed: the whole command of a copy job, which Java and franz-go have. It is stopped as a load is.
+    pub fn copy_command(&self, bootstrap: &str, copy: &CopyOptions<'_>) -> Result<Vec<OsString>> {
+        let mut command = self.install_for(Purpose::Copy)?;
+        command.extend([bootstrap, "--copy", "--topic", copy.from, "--to", copy.to, "--group", copy.group].map(OsString::from));
+        let per_transaction = copy.records_per_transaction.to_string();
+        command.extend(["--transactional-id", copy.transactional_id, "--per-transaction", &per_transaction].map(OsString::from));
+        command.extend(copy.records.map(|records| ["--records".into(), records.to_string().into()]).into_iter().flatten());
+        command.extend(["--out", "json"].map(OsString::from));
+        Ok(command)
+    }
+
     fn install_for(&self, purpose: Purpose) -> Result<Vec<OsString>> {
         let sources = install::root().join("tests/clients");
         let built = install::target().join("clients");
@@ -136,6 +159,7 @@ impl Client {
                     Purpose::Scenario => "Conformance",
                     Purpose::Load => "Load",
                     Purpose::Consume => "Consume",
+                    Purpose::Copy => "Copy",
                 };
                 command.extend([class_path, main.into()]);
                 command
@@ -145,6 +169,7 @@ impl Client {
                     Purpose::Scenario => script,
                     Purpose::Load => load,
                     Purpose::Consume => consume,
+                    Purpose::Copy => bail!("{} has no copy job", self.name),
                 };
                 let interpreter = install::python(&sources.join("python/requirements.txt"), &built.join("python"))?;
                 vec![interpreter.into(), "-B".into(), sources.join("python").join(script).into()]
@@ -154,6 +179,7 @@ impl Client {
                     Purpose::Scenario => "main.js",
                     Purpose::Load => "load.js",
                     Purpose::Consume => "consume.js",
+                    Purpose::Copy => bail!("{} has no copy job", self.name),
                 };
                 vec!["node".into(), install::node_program(&sources.join(dir), main, &built.join(self.name))?.into()]
             }

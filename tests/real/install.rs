@@ -82,7 +82,7 @@ pub fn python(requirements: &Path, dir: &Path) -> Result<PathBuf> {
     Ok(interpreter)
 }
 
-/// A Node.js program with its locked packages: the file to run, `main`.
+/// A Node.js program with its locked packages: the file to run, `main`, beside all the others.
 pub fn node_program(source: &Path, main: &str, dir: &Path) -> Result<PathBuf> {
     tool("node", "Node.js, 18 or newer,", "the client kafkajs")?;
     let stamp = fs::read_to_string(source.join("package-lock.json"))?;
@@ -99,9 +99,13 @@ pub fn node_program(source: &Path, main: &str, dir: &Path) -> Result<PathBuf> {
             "--silent",
         ]))
     })?;
-    let installed = dir.join(main);
-    fs::copy(source.join(main), &installed)?;
-    Ok(installed)
+    for entry in fs::read_dir(source)? {
+        let file = entry?.path();
+        if file.extension().is_some_and(|extension| extension == "js") {
+            fs::copy(&file, dir.join(file.file_name().unwrap_or_default()))?;
+        }
+    }
+    Ok(dir.join(main))
 }
 
 /// Runs `install` unless `dir` was installed from the same `stamp`; a half installation is removed first.

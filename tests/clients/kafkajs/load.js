@@ -3,21 +3,15 @@
 // What it prints is described in tests/clients/README.md.
 'use strict'
 
-const readline = require('readline')
 const { parseArgs } = require('util')
 const { Kafka, logLevel } = require('kafkajs')
 const { version } = require('kafkajs/package.json')
+const { Program, sleep, thousandths, nowMs } = require('./program')
 
-const LOAD_TIME_MAX_MS = 300_000
 const DRAIN_TIME_MAX_MS = 20_000
-const PRINT_EVERY_MS = 50
 const PACE_MS = 2
 const WARM_AGAIN_MS = 200
 const VALUE_BYTES = 100
-
-const sleep = ms => new Promise(resolve => setTimeout(resolve, ms))
-const thousandths = ms => Math.round(ms * 1000) / 1000
-const print = line => process.stdout.write(JSON.stringify(line) + '\n')
 
 function readArguments() {
   const { values, positionals } = parseArgs({
@@ -50,20 +44,9 @@ try {
   process.exit(2)
 }
 
-let [sent, acked, errors, outstanding] = [0, 0, 0, 0]
-let acks = []
-let stopping = false
+const program = new Program('acks')
+let [sent, errors, outstanding] = [0, 0, 0]
 const warm = new Set()
-
-function flush() {
-  if (acks.length > 0) print({ acks })
-  acks = []
-}
-
-// The program ends when everything is written, and without closing the client: that may wait for brokers that are gone.
-function end(status) {
-  process.stdout.write('', () => process.exit(status))
-}
 
 async function send(producer, n, due) {
   const key = n % load.keys
@@ -72,27 +55,26 @@ async function send(producer, n, due) {
   outstanding++
   try {
     await producer.send({ topic: load.topic, acks: -1, messages: [{ partition, key: String(key), value }] })
-    acked++
     warm.add(partition)
-    acks.push([n, partition, thousandths(performance.now() - due), thousandths(performance.timeOrigin + performance.now())])
+    program.add(n, partition, thousandths(performance.now() - due), nowMs())
   } catch (e) {
     errors++
-    print({ error: String(e), n, at: thousandths(performance.timeOrigin + performance.now()) })
+    program.print({ error: String(e), n, at: nowMs() })
   }
   outstanding--
 }
 
 async function drive(producer) {
-  while (warm.size < load.partitions && !stopping) {
+  while (warm.size < load.partitions && !program.stopping) {
     for (let i = 0; i < load.partitions; i++) send(producer, sent++, performance.now())
     do await sleep(warm.size < load.partitions && outstanding === 0 ? WARM_AGAIN_MS : PACE_MS)
-    while (outstanding > 0 && warm.size < load.partitions && !stopping)
+    while (outstanding > 0 && warm.size < load.partitions && !program.stopping)
   }
-  if (stopping) return
-  print({ ready: true })
+  if (program.stopping) return
+  program.print({ ready: true })
   const first = sent
   const start = performance.now()
-  while (!stopping) {
+  while (!program.stopping) {
     for (;;) {
       const due = start + ((sent - first) * 1000) / load.rate
       if (due > performance.now()) break
@@ -103,22 +85,7 @@ async function drive(producer) {
 }
 
 async function main() {
-  print({ client: 'kafkajs', version })
-  setTimeout(() => {
-    flush()
-    console.error('not stopped after 300 s')
-    end(1)
-  }, LOAD_TIME_MAX_MS)
-  setInterval(flush, PRINT_EVERY_MS)
-  // Nobody reads any more.
-  process.stdout.on('error', () => process.exit(1))
-  const input = readline.createInterface({ input: process.stdin })
-  input.on('line', line => {
-    if (line.trim() === 'stop') stopping = true
-  })
-  input.on('close', () => {
-    stopping = true
-  })
+  program.print({ client: 'kafkajs', version })
   const kafka = new Kafka({ clientId: `load-kafkajs-${version}`, brokers: load.bootstrap.split(','), logLevel: logLevel.NOTHING })
   const idempotence = load.idempotent || load.plain ? { idempotent: Boolean(load.idempotent) } : {}
   const producer = kafka.producer(idempotence)
@@ -126,13 +93,7 @@ async function main() {
   await drive(producer)
   const until = performance.now() + DRAIN_TIME_MAX_MS
   while (outstanding > 0 && performance.now() < until) await sleep(PACE_MS)
-  flush()
-  print({ done: true, sent, acked, errors })
-  end(0)
+  program.end(0, () => ({ done: true, sent, acked: program.printed, errors }))
 }
 
-main().catch(e => {
-  flush()
-  console.error(String(e))
-  end(1)
-})
+main().catch(e => program.die(String(e)))

@@ -30,7 +30,7 @@ async def main():
     until = time.monotonic() + DRAIN_TIME_MAX_S
     while not load.drained and time.monotonic() < until:
         await asyncio.sleep(DRAIN_POLL_S)
-    load.end()
+    load.finish()
 
 
 async def drive(load, producer):

@@ -1,22 +1,17 @@
-"""What the Python clients' load programs share: the arguments, the pace, the lines that they print and their end.
+"""What the Python clients' load programs share: the arguments, the pace, and what became of each record.
 It knows no Kafka library. What is printed is described in tests/clients/README.md."""
 
 import argparse
-import collections
-import json
-import os
-import sys
-import threading
 import time
 
-LOAD_TIME_MAX_S = 300
+from program import Program, now_ms
+
 DRAIN_TIME_MAX_S = 20
-PRINT_EVERY_S = 0.05
 WARM_AGAIN_S = 0.2
 VALUE_BYTES = 100
 
 
-class Load:
+class Load(Program):
     def __init__(self, client, version):
         arguments = argparse.ArgumentParser()
         arguments.add_argument("bootstrap")
@@ -39,24 +34,14 @@ class Load:
         self.keys = given.keys
         self.idempotence = given.idempotence  # None: the library's default holds.
         self.client_id = f"load-{client}-{version}"
-        self.stopping = threading.Event()
         self.sent = 0
-        self.acked = 0
         self.errors = 0
         self._first = 0  # The first record behind the warm-up.
         self._start = None  # When that is due; before it, every record is due at once.
         self._due = {}
         self._warm = set()
-        self._acks = collections.deque()  # Appended to in the library's callbacks, emptied by the printing thread.
-        self._printing = threading.Lock()
-        self._ending = threading.Event()
-        self._print(client=client, version=version)
-        overdue = threading.Timer(LOAD_TIME_MAX_S, self.die, ["not stopped after 300 s"])
-        overdue.daemon = True
-        overdue.start()
-        threading.Thread(target=self._await_stop, daemon=True).start()
-        self._printer = threading.Thread(target=self._keep_printing, daemon=True)
-        self._printer.start()
+        super().__init__("acks")
+        self.print(client=client, version=version)
 
     def idempotence_as(self, option):
         """The library's option, unless its default holds."""
@@ -71,7 +56,7 @@ class Load:
         if len(self._warm) == self.partitions:
             self._first = self.sent
             self._start = time.monotonic()
-            self._print(ready=True)
+            self.print(ready=True)
             return 0
         # One record for each partition; where some were refused, another round.
         if self.sent % self.partitions:
@@ -94,60 +79,25 @@ class Load:
         due = self._due.pop(n, None)
         if due is None:
             return
-        at = round(time.time() * 1000, 3)
+        at = now_ms()
         if error is not None:
             self.errors += 1
-            self._print(error=str(error) or type(error).__name__, n=n, at=at)
+            self.print(error=str(error) or type(error).__name__, n=n, at=at)
             return
-        self.acked += 1
         partition = n % self.keys % self.partitions
         self._warm.add(partition)
-        self._acks.append((n, partition, round((time.monotonic() - due) * 1000, 3), at))
+        self.add(n, partition, round((time.monotonic() - due) * 1000, 3), at)
 
     def drain(self, between):
         """Waits for what is outstanding, and ends the program; a library's own way of closing may wait for brokers that are gone."""
         until = time.monotonic() + DRAIN_TIME_MAX_S
         while self._due and time.monotonic() < until:
             between()
-        self.end()
+        self.finish()
 
     @property
     def drained(self):
         return not self._due
 
-    def end(self):
-        self._print_rest()
-        self._print(done=True, sent=self.sent, acked=self.acked, errors=self.errors)
-        os._exit(0)
-
-    def die(self, why):
-        self._print_rest()
-        print(why, file=sys.stderr, flush=True)
-        os._exit(1)
-
-    def _print_rest(self):
-        self._ending.set()
-        self._printer.join()
-        self._flush()
-
-    def _await_stop(self):
-        for line in sys.stdin:
-            if line.strip() == "stop":
-                break
-        self.stopping.set()
-
-    def _keep_printing(self):
-        while not self._ending.wait(PRINT_EVERY_S):
-            self._flush()
-
-    def _flush(self):
-        acks = [self._acks.popleft() for _ in range(len(self._acks))]
-        if acks:
-            self._print(acks=acks)
-
-    def _print(self, **line):
-        try:
-            with self._printing:
-                print(json.dumps(line, separators=(",", ":")), flush=True)
-        except OSError:
-            os._exit(1)  # Nobody reads any more.
+    def finish(self):
+        self.end(0, lambda: {"done": True, "sent": self.sent, "acked": self.printed, "errors": self.errors})

@@ -1,11 +1,5 @@
-import java.io.BufferedReader;
-import java.io.IOException;
-import java.io.InputStreamReader;
-import java.math.BigDecimal;
-import java.nio.charset.StandardCharsets;
-import java.time.Instant;
 import java.util.Arrays;
-import java.util.HashMap;
+import java.util.List;
 import java.util.Map;
 import java.util.Properties;
 import java.util.concurrent.ConcurrentHashMap;
@@ -19,10 +13,7 @@ import org.apache.kafka.common.serialization.StringSerializer;
  * tests/clients/README.md.
  */
 public final class Load {
-    private static final long LOAD_TIME_MAX_MS = 300_000;
     private static final long DRAIN_TIME_MAX_MS = 20_000;
-    private static final long PRINT_EVERY_MS = 50;
-    private static final long POLL_MS = 5;
     private static final long WARM_AGAIN_MS = 200;
     private static final int VALUE_BYTES = 100;
 
@@ -37,11 +28,8 @@ public final class Load {
     private final Map<Long, Long> dueNs = new ConcurrentHashMap<>();
     private final Map<Integer, Boolean> warm = new ConcurrentHashMap<>();
     private final AtomicLong sent = new AtomicLong();
-    private final AtomicLong acked = new AtomicLong();
     private final AtomicLong errors = new AtomicLong();
-    private final Object acksLock = new Object();
-    private StringBuilder acks = new StringBuilder();
-    private volatile boolean stopping;
+    private Program program;
 
     private Load(String bootstrap, Map<String, String> given) {
         this.bootstrap = bootstrap;
@@ -72,53 +60,29 @@ public final class Load {
     }
 
     private static Load parse(String[] args) {
-        if (args.length == 0 || args[0].startsWith("-")) {
-            throw new IllegalArgumentException("no bootstrap servers");
-        }
-        Map<String, String> given = new HashMap<>();
-        for (int i = 1; i < args.length; i++) {
-            if (Arrays.asList("--load", "--idempotent", "--plain").contains(args[i])) {
-                given.put(args[i], "");
-            } else if (Arrays.asList("--topic", "--partitions", "--rate", "--keys", "--out").contains(args[i]) && i + 1 < args.length) {
-                given.put(args[i], args[++i]);
-            } else {
-                throw new IllegalArgumentException("not understood: " + args[i]);
-            }
-        }
+        List<String> alone = Arrays.asList("--load", "--idempotent", "--plain");
+        Map<String, String> given = Program.options(args, alone, Arrays.asList("--topic", "--partitions", "--rate", "--keys"));
         return new Load(args[0], given);
     }
 
     private void run() throws Exception {
         Report.client(Report.version());
-        background(() -> {
-            pause(LOAD_TIME_MAX_MS);
-            die("not stopped after 300 s");
-        });
-        background(this::awaitStop);
-        background(() -> {
-            for (;;) {
-                pause(PRINT_EVERY_MS);
-                flush();
-            }
-        });
-        background(() -> {
+        program = new Program("acks");
+        Program.background(() -> {
             try {
                 drive(new KafkaProducer<>(config(), new StringSerializer(), new StringSerializer()));
             } catch (RuntimeException e) {
-                die(e.toString());
+                program.die(e.toString());
             }
         });
-        while (!stopping) {
-            pause(POLL_MS);
+        while (!program.stopping()) {
+            Program.pause(Program.POLL_MS);
         }
         long until = System.nanoTime() + DRAIN_TIME_MAX_MS * 1_000_000;
         while (!dueNs.isEmpty() && System.nanoTime() < until) {
-            pause(POLL_MS);
+            Program.pause(Program.POLL_MS);
         }
-        flush();
-        Report.emit("{\"done\":true,\"sent\":" + sent + ",\"acked\":" + acked + ",\"errors\":" + errors + "}");
-        // Closing the producer may wait for brokers that are gone.
-        Runtime.getRuntime().halt(0);
+        program.end(0, () -> "{\"done\":true,\"sent\":" + sent + ",\"acked\":" + program.printed() + ",\"errors\":" + errors + "}");
     }
 
     private Properties config() {
@@ -139,18 +103,18 @@ public final class Load {
                 send(producer, System.nanoTime());
             }
             do {
-                pause(dueNs.isEmpty() && warm.size() < partitions ? WARM_AGAIN_MS : POLL_MS);
+                Program.pause(dueNs.isEmpty() && warm.size() < partitions ? WARM_AGAIN_MS : Program.POLL_MS);
             } while (warm.size() < partitions && !dueNs.isEmpty());
         }
         Report.emit("{\"ready\":true}");
         long start = System.nanoTime();
-        for (long i = 0; !stopping; i++) {
+        for (long i = 0; !program.stopping(); i++) {
             long due = start + i * 1_000_000_000L / rate;
             long wait = due - System.nanoTime();
             if (wait > 0) {
-                pause((wait + 999_999) / 1_000_000);
+                Program.pause((wait + 999_999) / 1_000_000);
             }
-            if (!stopping) {
+            if (!program.stopping()) {
                 send(producer, due);
             }
         }
@@ -175,77 +139,20 @@ public final class Load {
     /** Notes what became of a record; the first word counts. */
     private void done(long n, Exception error) {
         long nowNs = System.nanoTime();
-        double at = unixMs();
+        double at = Program.unixMs();
         Long due = dueNs.get(n);
         if (due == null) {
             return;
         }
         if (error != null) {
             errors.incrementAndGet();
-            Report.emit("{\"error\":" + Report.quoted(error.toString()) + ",\"n\":" + n + ",\"at\":" + decimal(at) + "}");
+            Report.emit("{\"error\":" + Report.quoted(error.toString()) + ",\"n\":" + n + ",\"at\":" + Program.decimal(at) + "}");
         } else {
             int partition = (int) (n % keys) % partitions;
-            synchronized (acksLock) {
-                acks.append(acks.length() == 0 ? "[" : ",[").append(n).append(',').append(partition).append(',');
-                acks.append(decimal((nowNs - due) / 1e6)).append(',').append(decimal(at)).append(']');
-            }
-            acked.incrementAndGet();
+            program.add(n, partition, Program.decimal((nowNs - due) / 1e6), Program.decimal(at));
             warm.put(partition, true);
         }
         // Last: what is not outstanding has been noted.
         dueNs.remove(n);
-    }
-
-    private void flush() {
-        StringBuilder full;
-        synchronized (acksLock) {
-            full = acks;
-            acks = new StringBuilder();
-        }
-        if (full.length() > 0) {
-            Report.emit("{\"acks\":[" + full + "]}");
-        }
-    }
-
-    private void die(String why) {
-        flush();
-        System.err.println(why);
-        Runtime.getRuntime().halt(1);
-    }
-
-    private void awaitStop() {
-        try {
-            BufferedReader in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
-            for (String line = in.readLine(); line != null && !line.trim().equals("stop"); line = in.readLine()) {
-                continue;
-            }
-        } catch (IOException e) {
-            System.err.println(e);
-        }
-        stopping = true;
-    }
-
-    private static double unixMs() {
-        Instant now = Instant.now();
-        return now.getEpochSecond() * 1e3 + now.getNano() / 1e6;
-    }
-
-    /** Milliseconds to the microsecond, whatever the locale. */
-    private static String decimal(double ms) {
-        return BigDecimal.valueOf(Math.round(ms * 1000), 3).toPlainString();
-    }
-
-    private static void background(Runnable work) {
-        Thread thread = new Thread(work);
-        thread.setDaemon(true);
-        thread.start();
-    }
-
-    private static void pause(long ms) {
-        try {
-            Thread.sleep(ms);
-        } catch (InterruptedException e) {
-            throw new IllegalStateException(e);
-        }
     }
 }
