@@ -18,9 +18,9 @@ test:
 conformance:
 	EVENKEEL_CONFORMANCE=full cargo test --test conformance
 
-# Brokers that leave a real cluster under every producer client, both Kafka versions: hours. A part of it:
+# Brokers that leave a real cluster under every client, both Kafka versions: hours. A part of it:
 #     make departures ARGS="--client franz-go-1.17.0 --event drain --runs 5"
-# --kafka VERSION; --direct without the proxy; --probes to see by how much a limit may be off.
+# --role consumer for groups instead of producers; --kafka VERSION; --direct without the proxy; --probes to see by how much a limit may be off.
 departures:
 	cargo bench --bench departures -- $(ARGS)
 

@@ -5,6 +5,8 @@
 //! Invariant: the margins are wide. The machine is small and busy; `make departures` measures.
 //! Not here: other clients and events, which `make departures` has.
 
+#[path = "departures/consumers.rs"]
+mod consumers;
 #[path = "real/departures/mod.rs"]
 mod departures;
 mod real;
@@ -17,7 +19,8 @@ use departures::bed::{Bed, Way};
 use departures::events::Event;
 use departures::judge::{Integrity, Told, Verdict, integrity, judge};
 use departures::load::Subject;
-use departures::report::{Outcome, Tried, misses, table};
+use departures::report::{misses, table};
+use departures::tried::{Outcome, Role, Tried};
 use real::clients::by_name;
 use real::{install, say};
 
@@ -71,7 +74,7 @@ fn a_departing_broker_is_a_non_event() -> Result<()> {
 
 /// Record `number` of partition 0, due at second `number` and acknowledged `latency_ms` later.
 fn ack(number: u64, latency_ms: f64) -> Ack {
-    Ack { number, partition: 0, latency_ms, at_ms: number as f64 * 1e3 + latency_ms }
+    Ack { number, partition: 0, offset: None, latency_ms, at_ms: number as f64 * 1e3 + latency_ms }
 }
 
 fn told(numbers: &[u64]) -> Told {
@@ -138,6 +141,7 @@ fn the_table_has_every_run_and_names_what_is_missed() -> Result<()> {
         let verdict = judge(event, &told, &[ack(25, 100.0)], &in_partition_0(&[25])).context("not judged")?;
         let kafka = "3.6.2".to_owned();
         anyhow::Ok(Tried {
+            role: Role::Producer,
             kafka,
             client: "franz-go-1.17.0".to_owned(),
             idempotent: false,

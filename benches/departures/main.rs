@@ -1,6 +1,7 @@
-//! Departures of brokers of a real Kafka under every producer client, through Evenkeel or, with `--direct`, without.
+//! Departures of brokers of a real Kafka under every client, producers or the consumers of a group, through Evenkeel or, with `--direct`,
+//! without.
 //!
-//!     cargo bench --bench departures -- --client franz-go-1.17.0 --event drain --runs 5
+//!     cargo bench --bench departures -- --client franz-go-1.17.0 --event drain --runs 5 --role consumer
 //!
 //! Prints a table as Markdown; it, every run's numbers and the logs are kept under `target/departures/`. Runs are added to
 //! `runs.jsonl` there, so that a long measurement may be made in parts; `--table` puts it together.
@@ -19,11 +20,14 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
 use departures::bed::{Bed, Way};
+use departures::consumers;
+use departures::consumers::judge::GroupVerdict;
 use departures::events::Event;
 use departures::judge::Verdict;
 use departures::load::Subject;
-use departures::report::{Outcome, Tried, misses, table};
-use real::clients::{Client, LoadOptions, with_load};
+use departures::report;
+use departures::tried::{Outcome, Role, Tried};
+use real::clients::{Client, ConsumeOptions, LoadOptions, with_load};
 use real::{install, say};
 
 const KAFKAS: [&str; 2] = ["3.6.2", "4.4.0"];
@@ -34,6 +38,9 @@ struct Arguments {
     /// Only this client; may be given several times
     #[arg(long)]
     client: Vec<String>,
+    /// What a client is there for
+    #[arg(long, value_enum, default_value_t = Role::Producer)]
+    role: Role,
     /// Only this event; may be given several times
     #[arg(long, value_enum)]
     event: Vec<Event>,
@@ -95,6 +102,41 @@ fn describe(verdict: &Verdict) -> String {
     )
 }
 
+fn describe_group(verdict: &GroupVerdict) -> String {
+    let integrity = &verdict.integrity;
+    let counts = [
+        ("skipped", integrity.skipped),
+        ("redelivered", integrity.redelivered),
+        ("reordered", integrity.reordered),
+        ("rebalances", integrity.rebalances),
+        ("members lost", integrity.members_lost),
+        ("errors", integrity.errors),
+        ("partitions committed beyond", integrity.committed_beyond),
+        ("commits back", integrity.commits_back),
+        ("uncommitted", integrity.uncommitted),
+        ("unclosed", integrity.unclosed),
+    ];
+    let counts: Vec<String> = counts.iter().filter(|(_, count)| *count > 0).map(|(what, count)| format!(", {count} {what}")).collect();
+    format!(
+        "broker {} left; max {:.0} ms, p99.9 {:.0}, p50 {:.1}, the limit's {:.0}, excess {:+.0}, slowest in partition {} {:.1} s after the event's start{} {:?}",
+        verdict.broker,
+        verdict.group.max_ms,
+        verdict.group.p999_ms,
+        verdict.group.p50_ms,
+        verdict.limit.max_ms,
+        verdict.excess_ms,
+        verdict.slowest.0,
+        verdict.slowest.1 / 1e3,
+        counts.concat(),
+        verdict.reasons
+    )
+}
+
+fn kept() -> Result<Vec<Tried>> {
+    let kept = fs::read_to_string(logs().join(RUNS)).context("no run is kept")?;
+    Ok(kept.lines().map(serde_json::from_str).collect::<Result<Vec<Tried>, _>>()?)
+}
+
 fn compare_probes(kafka: &str, events: &[Event], runs: usize) -> Result<()> {
     let mut bed = Bed::start(kafka, &logs())?;
     for event in events {
@@ -112,19 +154,24 @@ fn main() -> Result<()> {
     let events = if arguments.event.is_empty() { Event::value_variants().to_vec() } else { arguments.event.clone() };
     let kafkas = if arguments.kafka.is_empty() { KAFKAS.map(str::to_owned).to_vec() } else { arguments.kafka.clone() };
     let clients = clients(&arguments.client)?;
+    ensure!(arguments.role == Role::Producer || !arguments.idempotent, "--idempotent is for producers");
     let way = if arguments.direct { Way::Direct } else { Way::Evenkeel(env!("CARGO_BIN_EXE_evenkeel")) };
     fs::create_dir_all(logs())?;
     if arguments.table {
-        let kept = fs::read_to_string(logs().join(RUNS)).context("no run is kept")?;
-        let tried = kept.lines().map(serde_json::from_str).collect::<Result<Vec<Tried>, _>>()?;
-        return tell(&tried);
+        return tell(&kept()?);
     }
     if arguments.probes {
         return kafkas.iter().try_for_each(|kafka| compare_probes(kafka, &events, arguments.runs));
     }
     // All at the beginning: installing costs the machine more than a cluster can bear beside it.
     for client in &clients {
-        client.load_command("", &LoadOptions { topic: "", partitions: 0, records_per_second: 0, keys: 0, idempotence: None })?;
+        match arguments.role {
+            Role::Producer => {
+                let nothing = LoadOptions { topic: "", partitions: 0, records_per_second: 0, keys: 0, idempotence: None };
+                client.load_command("", &nothing)?
+            }
+            Role::Consumer => client.consume_command("", &ConsumeOptions { topic: "", group: "", member: "" })?,
+        };
     }
     let mut lines = fs::File::options().create(true).append(true).open(logs().join(RUNS))?;
     let mut tried = Vec::new();
@@ -134,9 +181,10 @@ fn main() -> Result<()> {
             for event in &events {
                 for client in &clients {
                     let subject = Subject { client, idempotent: arguments.idempotent };
-                    let outcome = run(&mut bed, kafka, subject, *event, way);
+                    let outcome = run(&mut bed, kafka, arguments.role, subject, *event, way);
                     let said = match &outcome {
                         Outcome::Judged(verdict) => describe(verdict),
+                        Outcome::Consumed(verdict) => describe_group(verdict),
                         Outcome::Failed(why) => format!("FAILED: {why}"),
                     };
                     say(&format!(
@@ -147,6 +195,7 @@ fn main() -> Result<()> {
                         way.name()
                     ));
                     let run = Tried {
+                        role: arguments.role,
                         kafka: kafka.clone(),
                         client: client.name.to_owned(),
                         idempotent: arguments.idempotent,
@@ -164,17 +213,26 @@ fn main() -> Result<()> {
 }
 
 fn tell(tried: &[Tried]) -> Result<()> {
-    let table = table(tried);
-    let note = "Milliseconds; median / worst over the runs. Excess: the client's maximum less the limit probe's in the same run.";
-    fs::write(logs().join("table.md"), format!("{note}\n\n{table}\n"))?;
-    println!("\n{note}\n\n{table}");
-    let misses = misses(tried);
+    let kept = kept()?;
+    let mut text = String::new();
+    if tried.iter().any(|run| run.role == Role::Producer) {
+        let note = "Milliseconds; median / worst over the runs. Excess: the client's maximum less the limit probe's in the same run.";
+        text += &format!("{note}\n\n{}\n", report::table(tried));
+    }
+    if tried.iter().any(|run| run.role == Role::Consumer) {
+        let note = "Consumers: milliseconds from a record's acknowledgement to its delivery; median / worst over the runs. Excess: the group's \
+                    maximum less that of the limit probe's readers in the same run. The broker that left coordinated the group and led partitions.";
+        text += &format!("\n{note}\n\n{}\n", consumers::report::table(tried, &kept));
+    }
+    fs::write(logs().join("table.md"), &text)?;
+    println!("\n{text}");
+    let misses = [report::misses(tried), consumers::report::misses(tried, &kept)].concat();
     ensure!(misses.is_empty(), "missed:\n{}", misses.join("\n"));
     Ok(())
 }
 
 /// In the same cluster as before, unless a run failed in that.
-fn run(bed: &mut Option<Bed>, kafka: &str, subject: Subject, event: Event, way: Way) -> Outcome {
+fn run(bed: &mut Option<Bed>, kafka: &str, role: Role, subject: Subject, event: Event, way: Way) -> Outcome {
     let tried = (|| {
         let mut fresh = match bed.take() {
             Some(bed) => bed,
@@ -183,15 +241,19 @@ fn run(bed: &mut Option<Bed>, kafka: &str, subject: Subject, event: Event, way: 
                 // A cluster's first departure finds its code uncompiled: seconds, that are nobody's.
                 let [warm, _] = bed.compare_probes(Event::Drain)?;
                 say(&format!("Kafka {kafka} is up and warm; the limit probe alone had {:.0} ms", warm.max_ms));
+                if role == Role::Consumer {
+                    // The same for what coordinates groups.
+                    bed.run_consumers(subject.client, Event::Drain, way)?;
+                }
                 bed
             }
         };
-        let verdict = fresh.run(subject, event, way)?;
+        let outcome = match role {
+            Role::Producer => Outcome::Judged(fresh.run(subject, event, way)?),
+            Role::Consumer => Outcome::Consumed(fresh.run_consumers(subject.client, event, way)?),
+        };
         *bed = Some(fresh);
-        anyhow::Ok(verdict)
+        anyhow::Ok(outcome)
     })();
-    match tried {
-        Ok(verdict) => Outcome::Judged(verdict),
-        Err(error) => Outcome::Failed(format!("{error:#}")),
-    }
+    tried.unwrap_or_else(|error| Outcome::Failed(format!("{error:#}")))
 }

@@ -9,6 +9,7 @@ pub mod admin;
 pub mod api_versions;
 pub mod clients;
 pub mod connection;
+pub mod groups;
 pub mod guard;
 pub mod install;
 pub mod kafka;

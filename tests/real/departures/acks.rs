@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 pub struct Ack {
     pub number: u64,
     pub partition: i32,
+    /// Where it is, if whoever wrote it says so.
+    pub offset: Option<i64>,
     pub latency_ms: f64,
     /// When it was acknowledged, in milliseconds since 1970.
     pub at_ms: f64,

@@ -14,7 +14,7 @@ use super::acks::{Latencies, Span, now_ms};
 use super::events::{Event, beside, restore};
 use super::judge::{Verdict, judge};
 use super::load::{Load, Subject};
-use super::probe::Probe;
+use super::probe::{Part, Probe};
 use super::readback::read_back;
 use super::{PARTITIONS, RATE};
 use crate::real::admin::{Picture, spread_replicas};
@@ -35,9 +35,9 @@ const POLL_EVERY: Duration = Duration::from_millis(20);
 
 /// A cluster and what is run on it.
 pub struct Bed {
-    kafka: RealKafka,
-    runs: usize,
-    logs: PathBuf,
+    pub(super) kafka: RealKafka,
+    pub(super) runs: usize,
+    pub(super) logs: PathBuf,
 }
 
 /// How a client gets to the cluster.
@@ -90,7 +90,7 @@ impl Bed {
             Way::Evenkeel(binary) => Some(Proxy::start(binary, &self.kafka.bootstrap(), &logs.join("evenkeel.log"))?),
         };
         let bootstrap = proxy.as_ref().map_or_else(|| self.kafka.bootstrap(), Proxy::bootstrap);
-        let probe = Probe::start(self.kafka.addresses(), topic, PARTITIONS, RATE)?;
+        let probe = Probe::start(self.kafka.addresses(), topic, PARTITIONS, RATE, Part::Write)?;
         let mut load = Load::start(subject, &bootstrap, topic, logs)?;
         load.wait_until_ready()?;
         let warm_until = Instant::now() + TOPIC_TIME_MAX;
@@ -101,7 +101,7 @@ impl Bed {
         sleep(BEFORE);
 
         let from_ms = now_ms();
-        event.happen(&mut self.kafka, topic, broker)?;
+        event.happen(&mut self.kafka, broker)?;
         let span = Span { from_ms, to_ms: now_ms() };
         let flow_until = Instant::now() + FLOW_TIME_MAX;
         while !load.flows_since(span.to_ms)? && Instant::now() < flow_until {
@@ -117,7 +117,7 @@ impl Bed {
         }
         let picture = beside(&self.kafka, broker)?.picture()?;
         let written = read_back(topic, &picture.partitions, &self.kafka.addresses())?;
-        judge(span, &told, &probed, &written).context("the client or the limit probe got nothing through around the event")
+        judge(span, &told, &probed.acks, &written).context("the client or the limit probe got nothing through around the event")
     }
 
     /// What two probes beside each other make of an event: by how much a limit may be off.
@@ -128,21 +128,21 @@ impl Bed {
         let brokers = self.kafka.broker_ids();
         let broker = brokers[number % brokers.len()];
         self.create_topic(&topic)?;
-        let probes = [(); 2].map(|()| Probe::start(self.kafka.addresses(), &topic, PARTITIONS, RATE));
+        let probes = [(); 2].map(|()| Probe::start(self.kafka.addresses(), &topic, PARTITIONS, RATE, Part::Write));
         let [one, other] = probes;
         let (one, other) = (one?, other?);
         sleep(BEFORE + BEFORE);
         let from_ms = now_ms();
-        event.happen(&mut self.kafka, &topic, broker)?;
+        event.happen(&mut self.kafka, broker)?;
         let window = Span { from_ms, to_ms: now_ms() };
         sleep(AFTER);
         let (one, other) = (one.stop()?, other.stop()?);
         restore(&mut self.kafka, &topic)?;
         let of = |acks: &[_]| Latencies::of(&window.touched_by(acks)).context("a probe got nothing through");
-        Ok([of(&one)?, of(&other)?])
+        Ok([of(&one.acks)?, of(&other.acks)?])
     }
 
-    fn create_topic(&self, topic: &str) -> Result<()> {
+    pub(super) fn create_topic(&self, topic: &str) -> Result<()> {
         let brokers = self.kafka.broker_ids();
         let mut admin = beside(&self.kafka, -1)?;
         admin.create_topic(topic, &spread_replicas(&brokers, usize::from(PARTITIONS)))?;

@@ -3,13 +3,13 @@
 //! Invariant: every step is waited for, in the eyes of a broker that stays.
 //! Not here: clients.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use super::PARTITIONS;
 use crate::real::admin::{Admin, Picture, without};
 use crate::real::kafka::RealKafka;
 
@@ -45,10 +45,10 @@ impl Event {
     }
 
     /// Brings it about, and returns when the cluster has got over it. It is `broker` that leaves.
-    pub fn happen(self, kafka: &mut RealKafka, topic: &str, broker: i32) -> Result<()> {
+    pub fn happen(self, kafka: &mut RealKafka, broker: i32) -> Result<()> {
         match self {
             Self::Drain => drain(kafka, broker),
-            Self::Restart => restart(kafka, topic),
+            Self::Restart => restart(kafka),
             Self::Kill => {
                 let mut admin = beside(kafka, broker)?;
                 kafka.kill(broker);
@@ -98,7 +98,7 @@ fn drain(kafka: &mut RealKafka, broker: i32) -> Result<()> {
     admin.unregister(broker)
 }
 
-fn restart(kafka: &mut RealKafka, topic: &str) -> Result<()> {
+fn restart(kafka: &mut RealKafka) -> Result<()> {
     for broker in kafka.broker_ids() {
         kafka.stop(broker)?;
         let mut admin = beside(kafka, broker)?;
@@ -109,7 +109,11 @@ fn restart(kafka: &mut RealKafka, topic: &str) -> Result<()> {
     }
     let first = *kafka.broker_ids().first().context("a cluster without brokers")?;
     let mut admin = at(kafka, first)?;
-    admin.elect_preferred_leaders(topic, i32::from(PARTITIONS))?;
+    let mut topics: BTreeMap<String, i32> = BTreeMap::new();
+    for partition in admin.picture()?.partitions {
+        *topics.entry(partition.topic).or_default() += 1;
+    }
+    topics.iter().try_for_each(|(topic, partitions)| admin.elect_preferred_leaders(topic, *partitions))?;
     admin.wait_until("preferred replicas lead", SYNC_TIME_MAX, Picture::is_led_as_preferred)?;
     Ok(())
 }

@@ -8,12 +8,15 @@
 
 pub mod acks;
 pub mod bed;
+pub mod consumers;
 pub mod events;
 pub mod judge;
 pub mod load;
 pub mod probe;
+pub mod program;
 pub mod readback;
 pub mod report;
+pub mod tried;
 
 /// The load: as many records a second, over so many keys, over so many partitions.
 pub const RATE: u32 = 200;

@@ -17,7 +17,7 @@ use crate::real::admin::{Partition, topic_name};
 use crate::real::connection::Connection;
 
 /// The last that names topics.
-const FETCH_VERSION: i16 = 12;
+pub const FETCH_VERSION: i16 = 12;
 /// Far more than a run writes: a batch is never cut off at its end.
 const PARTITION_BYTES_MAX: i32 = 16 << 20;
 /// A record's value begins with its number in so many digits.
@@ -41,16 +41,7 @@ fn read_partition(connection: &mut Connection, topic: &str, index: i32) -> Resul
     let mut numbers = Vec::new();
     let mut offset = 0;
     loop {
-        let partition =
-            FetchPartition::default().with_partition(index).with_fetch_offset(offset).with_partition_max_bytes(PARTITION_BYTES_MAX);
-        let topic = FetchTopic::default().with_topic(topic_name(topic)).with_partitions(vec![partition]);
-        let request = FetchRequest::default()
-            .with_replica_id(BrokerId(-1))
-            .with_max_wait_ms(0)
-            .with_min_bytes(0)
-            .with_max_bytes(PARTITION_BYTES_MAX)
-            .with_session_epoch(-1)
-            .with_topics(vec![topic]);
+        let request = fetch_of(Place { topic, partition: index, offset }, PARTITION_BYTES_MAX, 0);
         let response = connection.ask(FETCH_VERSION, &request)?;
         let data = response.responses.first().and_then(|topic| topic.partitions.first()).context("an answer without the partition")?;
         if let Some(error) = ResponseError::try_from_code(response.error_code).or_else(|| ResponseError::try_from_code(data.error_code)) {
@@ -70,6 +61,28 @@ fn read_partition(connection: &mut Connection, topic: &str, index: i32) -> Resul
         }
         ensure!(offset > before, "partition {index} ends at {offset}, before its high watermark {}", data.high_watermark);
     }
+}
+
+/// Where to read on.
+#[derive(Clone, Copy)]
+pub struct Place<'a> {
+    pub topic: &'a str,
+    pub partition: i32,
+    pub offset: i64,
+}
+
+/// A fetch of one partition, without a session: answered as soon as there is anything, and after so long at the latest.
+pub fn fetch_of(place: Place<'_>, bytes_max: i32, wait_max_ms: i32) -> FetchRequest {
+    let partition =
+        FetchPartition::default().with_partition(place.partition).with_fetch_offset(place.offset).with_partition_max_bytes(bytes_max);
+    let topic = FetchTopic::default().with_topic(topic_name(place.topic)).with_partitions(vec![partition]);
+    FetchRequest::default()
+        .with_replica_id(BrokerId(-1))
+        .with_max_wait_ms(wait_max_ms)
+        .with_min_bytes(1)
+        .with_max_bytes(bytes_max)
+        .with_session_epoch(-1)
+        .with_topics(vec![topic])
 }
 
 /// None of the probe's records and of markers.

@@ -6,24 +6,27 @@
 //! It has one connection to each broker, as every client has: a broker works on one request of a connection at a time, and what waits
 //! there behind a stuck one no client can hasten. While anything is unsettled every broker is asked for metadata every 10 ms, on
 //! other connections, and the newest leader is tried at once.
+//! Beside its writers it may have readers: the limit of what a consumer could have. They have a connection for each partition.
 //! Invariant: no broker, dead or silent, keeps a partition waiting once another is known to lead it.
-//! Not here: idempotence. The probe may write a record twice; nobody counts its records.
+//! Not here: idempotence. The probe may write a record twice: it is known by its number where it was acknowledged, and by its offset
+//! where it is read.
 
 mod leaders;
 mod link;
 mod partition;
 mod pipe;
+mod reader;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use self::leaders::Leaders;
@@ -34,6 +37,45 @@ use super::acks::{Ack, now_ms};
 pub const PROBE_KEY: &[u8] = b"limit-probe";
 /// How long it tries to get rid of its last records.
 const SETTLE_TIME_MAX: Duration = Duration::from_secs(20);
+/// How long its readers may take to get to the last of them.
+const CATCH_UP_TIME_MAX: Duration = Duration::from_secs(5);
+const CATCH_UP_POLL_EVERY: Duration = Duration::from_millis(10);
+
+/// What the probe is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The limit of a producer.
+    Write,
+    /// The records that consumers read, and the limit of a consumer.
+    WriteAndRead,
+}
+
+/// A record that the probe's own readers got.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Read {
+    pub partition: i32,
+    pub offset: i64,
+    pub at_ms: f64,
+}
+
+/// What the probe wrote and read.
+#[derive(Clone, Debug, Default)]
+pub struct Probed {
+    pub acks: Vec<Ack>,
+    pub reads: Vec<Read>,
+}
+
+impl Probed {
+    /// The last offset that was acknowledged, by partition.
+    pub fn last_offsets(&self) -> BTreeMap<i32, i64> {
+        let mut last = BTreeMap::new();
+        for (partition, offset) in self.acks.iter().filter_map(|ack| Some((ack.partition, ack.offset?))) {
+            let last = last.entry(partition).or_insert(offset);
+            *last = offset.max(*last);
+        }
+        last
+    }
+}
 
 pub struct Probe {
     thread: Option<JoinHandle<Result<()>>>,
@@ -52,7 +94,8 @@ struct Shared {
     unsettled: AtomicUsize,
     /// Something became unsettled.
     alarm: Notify,
-    acks: Mutex<Vec<Ack>>,
+    part: Part,
+    probed: Mutex<Probed>,
     pipes: Mutex<BTreeMap<i32, Arc<Pipe>>>,
     stopping: CancellationToken,
 }
@@ -89,15 +132,36 @@ impl Shared {
         self.started + Duration::from_secs_f64(number as f64 / f64::from(self.rate))
     }
 
-    fn acknowledged(&self, partition: u16, number: u64) {
+    fn acknowledged(&self, partition: u16, number: u64, offset: i64) {
         let now = Instant::now();
         let ack = Ack {
             number,
             partition: i32::from(partition),
+            offset: Some(offset),
             latency_ms: (now - self.due(number)).as_secs_f64() * 1e3,
-            at_ms: self.started_ms + (now - self.started).as_secs_f64() * 1e3,
+            at_ms: self.unix_ms(now),
         };
-        self.acks.lock().unwrap_or_else(PoisonError::into_inner).push(ack);
+        self.probed().acks.push(ack);
+    }
+
+    fn has_read(&self, partition: u16, offsets: &[i64]) {
+        let at_ms = self.unix_ms(Instant::now());
+        self.probed().reads.extend(offsets.iter().map(|offset| Read { partition: i32::from(partition), offset: *offset, at_ms }));
+    }
+
+    /// Whether everything that was acknowledged has been read.
+    fn has_caught_up(&self) -> bool {
+        let probed = self.probed();
+        let reads: HashSet<_> = probed.reads.iter().map(|read| (read.partition, Some(read.offset))).collect();
+        probed.acks.iter().all(|ack| reads.contains(&(ack.partition, ack.offset)))
+    }
+
+    fn unix_ms(&self, at: Instant) -> f64 {
+        self.started_ms + (at - self.started).as_secs_f64() * 1e3
+    }
+
+    fn probed(&self) -> MutexGuard<'_, Probed> {
+        self.probed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -109,7 +173,7 @@ impl Drop for Unsettled<'_> {
 
 impl Probe {
     /// Starts writing, from a thread of its own.
-    pub fn start(ports: BTreeMap<i32, u16>, topic: &str, partitions: u16, rate: u32) -> Result<Self> {
+    pub fn start(ports: BTreeMap<i32, u16>, topic: &str, partitions: u16, rate: u32, part: Part) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let shared = Arc::new(Shared {
             ports,
@@ -121,7 +185,8 @@ impl Probe {
             leaders: Leaders::new(partitions),
             unsettled: AtomicUsize::new(0),
             alarm: Notify::new(),
-            acks: Mutex::new(Vec::new()),
+            part,
+            probed: Mutex::default(),
             pipes: Mutex::default(),
             stopping: CancellationToken::new(),
         });
@@ -134,19 +199,34 @@ impl Probe {
 
     /// Whether each partition has acknowledged a record.
     pub fn is_warm(&self) -> bool {
-        let acks = self.shared.acks.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut warm: Vec<i32> = acks.iter().map(|ack| ack.partition).collect();
+        let mut warm: Vec<i32> = self.shared.probed().acks.iter().map(|ack| ack.partition).collect();
         warm.sort_unstable();
         warm.dedup();
         warm.len() == usize::from(self.shared.partitions)
     }
 
-    /// Stops writing, and returns what was acknowledged.
-    pub fn stop(mut self) -> Result<Vec<Ack>> {
+    /// The first offset that each partition acknowledged after that time; waits until there is one.
+    pub fn acknowledged_since(&self, at_ms: f64, at_most: Duration) -> Result<BTreeMap<i32, i64>> {
+        let until = std::time::Instant::now() + at_most;
+        loop {
+            let mut first = BTreeMap::new();
+            for ack in self.shared.probed().acks.iter().filter(|ack| ack.at_ms >= at_ms) {
+                first.extend(ack.offset.filter(|_| !first.contains_key(&ack.partition)).map(|offset| (ack.partition, offset)));
+            }
+            if first.len() == usize::from(self.shared.partitions) {
+                return Ok(first);
+            }
+            ensure!(std::time::Instant::now() < until, "after the event only {} partitions acknowledge anything", first.len());
+            std::thread::sleep(CATCH_UP_POLL_EVERY);
+        }
+    }
+
+    /// Stops writing, and returns what was acknowledged, and read.
+    pub fn stop(mut self) -> Result<Probed> {
         self.shared.stopping.cancel();
         let thread = self.thread.take().context("stopped twice")?;
         thread.join().map_err(|_| anyhow!("the limit probe panicked"))??;
-        Ok(std::mem::take(&mut *self.shared.acks.lock().unwrap_or_else(PoisonError::into_inner)))
+        Ok(std::mem::take(&mut *self.shared.probed()))
     }
 }
 
@@ -165,6 +245,12 @@ async fn run(shared: Arc<Shared>) -> Result<()> {
     for index in 0..shared.partitions {
         writers.spawn(partition::keep_writing(shared.clone(), index));
     }
+    let mut readers = JoinSet::new();
+    if shared.part == Part::WriteAndRead {
+        for index in 0..shared.partitions {
+            readers.spawn(reader::keep_reading(shared.clone(), index));
+        }
+    }
     shared.stopping.cancelled().await;
     tokio::time::timeout(SETTLE_TIME_MAX, async {
         while let Some(written) = writers.join_next().await {
@@ -173,5 +259,14 @@ async fn run(shared: Arc<Shared>) -> Result<()> {
         Ok(())
     })
     .await
-    .unwrap_or_else(|_| Err(anyhow!("the limit probe could not settle its records in {SETTLE_TIME_MAX:?}")))
+    .unwrap_or_else(|_| Err(anyhow!("the limit probe could not settle its records in {SETTLE_TIME_MAX:?}")))?;
+    let until = Instant::now() + CATCH_UP_TIME_MAX;
+    while !readers.is_empty() && !shared.has_caught_up() && Instant::now() < until {
+        sleep(CATCH_UP_POLL_EVERY).await;
+    }
+    // A reader ends by itself only at what nothing helps against.
+    while let Some(read) = readers.try_join_next() {
+        read.context("a task of the limit probe")??;
+    }
+    Ok(())
 }

@@ -33,7 +33,8 @@ struct Writer {
 }
 
 enum Attempt {
-    Acknowledged,
+    /// With the offset of its first record.
+    Acknowledged(i64),
     /// It is worth trying again at once: another broker leads, or the connection had been closed since its last use.
     Stale,
     Failed,
@@ -55,19 +56,19 @@ pub async fn keep_writing(shared: Arc<Shared>, index: u16) -> Result<()> {
             next += u64::from(shared.partitions);
         }
         let due: Vec<u64> = (first..next).step_by(usize::from(shared.partitions)).collect();
-        writer.write(batch(&due)?).await?;
-        due.iter().for_each(|number| shared.acknowledged(index, *number));
+        let base_offset = writer.write(batch(&due)?).await?;
+        due.iter().zip(base_offset..).for_each(|(number, offset)| shared.acknowledged(index, *number, offset));
     }
 }
 
 impl Writer {
-    /// Until it is acknowledged.
-    async fn write(&mut self, batch: Bytes) -> Result<()> {
+    /// Until it is acknowledged: the offset of its first record.
+    async fn write(&mut self, batch: Bytes) -> Result<i64> {
         let shared = self.shared.clone();
         let mut unsettled = None;
         loop {
             match self.attempt(&batch).await {
-                Attempt::Acknowledged => return Ok(()),
+                Attempt::Acknowledged(base_offset) => return Ok(base_offset),
                 Attempt::Refused(error) => bail!("the limit probe's batch for partition {} is refused: {error:?}", self.index),
                 Attempt::Stale => {}
                 Attempt::Failed => {
@@ -96,8 +97,8 @@ impl Writer {
         loop {
             tokio::select! {
                 exchanged = &mut exchange => return match exchanged {
-                    Ok(code) => match ResponseError::try_from_code(code) {
-                        None => Attempt::Acknowledged,
+                    Ok(written) => match ResponseError::try_from_code(written.error_code) {
+                        None => Attempt::Acknowledged(written.base_offset),
                         Some(error) if error.is_retriable() => Attempt::Failed,
                         Some(error) => Attempt::Refused(error),
                     },

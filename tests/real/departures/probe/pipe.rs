@@ -34,7 +34,15 @@ struct Waiting {
     partition: u16,
     batch: Bytes,
     /// Closed by whoever has given the batch up, here.
-    answered: oneshot::Sender<i16>,
+    answered: oneshot::Sender<Written>,
+}
+
+/// What a broker says of a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Written {
+    pub error_code: i16,
+    /// Of its first record, if there is no error.
+    pub base_offset: i64,
 }
 
 impl Pipe {
@@ -49,8 +57,8 @@ impl Pipe {
         self.queue.is_closed()
     }
 
-    /// The partition's error code. Whoever drops this gives the batch up.
-    pub async fn write(&self, partition: u16, batch: Bytes) -> Result<i16> {
+    /// What became of the batch. Whoever drops this gives the batch up.
+    pub async fn write(&self, partition: u16, batch: Bytes) -> Result<Written> {
         let (answered, answer) = oneshot::channel();
         self.queue.send(Waiting { partition, batch, answered }).ok().context("the connection is closed")?;
         answer.await.context("the connection was closed")
@@ -79,7 +87,7 @@ async fn carry(port: u16, topic: String, mut queue: mpsc::UnboundedReceiver<Wait
                     let Some(partition) = told.iter().find(|told| told.index == i32::from(waiting.partition)) else {
                         bail!("an answer without the partition");
                     };
-                    let _ = waiting.answered.send(partition.error_code);
+                    let _ = waiting.answered.send(Written { error_code: partition.error_code, base_offset: partition.base_offset });
                 }
             }
             waiting = queue.recv(), if in_flight.len() < IN_FLIGHT_MAX => {
