@@ -51,6 +51,9 @@ func main() {
 	if report.Consumes() {
 		report.MainConsume("franz-go", "github.com/twmb/franz-go", consume)
 	}
+	if report.Copies() {
+		report.MainCopy("franz-go", "github.com/twmb/franz-go", copyAll)
+	}
 	report.Main("franz-go", "github.com/twmb/franz-go", func(r *report.Run) { (&run{r}).scenario() })
 }
 
