@@ -30,6 +30,9 @@ const FLOW_TIME_MAX: Duration = Duration::from_secs(60);
 const AFTER: Duration = Duration::from_secs(8);
 /// How long the last records may take.
 const CATCH_UP_TIME_MAX: Duration = Duration::from_secs(30);
+/// How far a group that keeps up is behind at the most, and how long it may take to get there.
+const BEHIND_MAX: Duration = Duration::from_secs(1);
+const KEEP_UP_TIME_MAX: Duration = Duration::from_secs(60);
 const POLL_EVERY: Duration = Duration::from_millis(20);
 /// Groups that are asked for until one is coordinated where it should be.
 const GROUPS_MAX: usize = 48;
@@ -75,6 +78,7 @@ impl Bed {
         }
         let mut members = Members::start(client, &bootstrap, topic, &group, logs)?;
         members.wait_until_settled()?;
+        wait_until_it_keeps_up(&mut members, &probe)?;
         let commits = CommitWatch::start(ports.clone(), &group, topic)?;
         sleep(BEFORE);
 
@@ -113,5 +117,17 @@ impl Bed {
             }
         }
         Ok(name(0))
+    }
+}
+
+/// Else the delays around the event would be those of a queue from before it.
+fn wait_until_it_keeps_up(members: &mut Members, probe: &Probe) -> Result<()> {
+    let until = Instant::now() + KEEP_UP_TIME_MAX;
+    loop {
+        let asked = Instant::now();
+        if members.reach(&probe.last_offsets(), KEEP_UP_TIME_MAX)? && asked.elapsed() < BEHIND_MAX {
+            return Ok(());
+        }
+        ensure!(Instant::now() < until, "the group does not keep up with {RATE} records/s although nothing happens: is the machine busy?");
     }
 }

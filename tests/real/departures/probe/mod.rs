@@ -205,6 +205,11 @@ impl Probe {
         warm.len() == usize::from(self.shared.partitions)
     }
 
+    /// The last offset that was acknowledged until now, by partition.
+    pub fn last_offsets(&self) -> BTreeMap<i32, i64> {
+        self.shared.probed().last_offsets()
+    }
+
     /// The first offset that each partition acknowledged after that time; waits until there is one.
     pub fn acknowledged_since(&self, at_ms: f64, at_most: Duration) -> Result<BTreeMap<i32, i64>> {
         let until = std::time::Instant::now() + at_most;
