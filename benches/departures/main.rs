@@ -106,6 +106,7 @@ fn describe_group(verdict: &GroupVerdict) -> String {
     let integrity = &verdict.integrity;
     let counts = [
         ("skipped", integrity.skipped),
+        ("undelivered", integrity.undelivered),
         ("redelivered", integrity.redelivered),
         ("reordered", integrity.reordered),
         ("rebalances", integrity.rebalances),

@@ -69,18 +69,19 @@ fn a_delay_is_from_acknowledgement_to_the_first_delivery_around_the_event() -> R
 fn skipped_redelivered_and_reordered_records_are_counted() {
     let probed = written(&[ack(0, 19.0), ack(1, 21.0), ack(2, 22.0)]);
     let of = |members: &[Member]| {
-        let GroupIntegrity { skipped, redelivered, reordered, .. } = judged(&probed, members, 0);
-        (skipped, redelivered, reordered)
+        let GroupIntegrity { skipped, undelivered, redelivered, reordered, .. } = judged(&probed, members, 0);
+        (skipped, undelivered, redelivered, reordered)
     };
     let all = [delivery(0, 19.1), delivery(1, 21.1), delivery(2, 22.1)];
-    assert_eq!(of(&[member(&all)]), (0, 0, 0));
-    assert_eq!(of(&[member(&all[..2]), member(&all[2..])]), (0, 0, 0), "one goes on where the other ended");
-    assert_eq!(of(&[member(&all[..2])]), (1, 0, 0));
-    assert_eq!(of(&[member(&all), member(&[delivery(1, 23.0), delivery(2, 23.0)])]), (0, 2, 0));
-    assert_eq!(of(&[member(&all), member(&[delivery(0, 19.5)])]), (0, 0, 0), "the group was still coming together");
-    assert_eq!(of(&[member(&[all[0], delivery(2, 22.1), delivery(1, 22.2)])]), (0, 0, 1));
-    assert_eq!(of(&[member(&[all[0], all[1], Delivery { number: 7, ..all[2] }])]), (1, 0, 0), "another record in its place");
-    assert_eq!(of(&[member(&[all[0], all[1], all[2], delivery(3, 23.0)])]), (0, 0, 0), "without an acknowledgement");
+    assert_eq!(of(&[member(&all)]), (0, 0, 0, 0));
+    assert_eq!(of(&[member(&all[..2]), member(&all[2..])]), (0, 0, 0, 0), "one goes on where the other ended");
+    assert_eq!(of(&[member(&all[..1])]), (0, 2, 0, 0), "still behind at the end");
+    assert_eq!(of(&[member(&[all[0], all[2]])]), (1, 0, 0, 0));
+    assert_eq!(of(&[member(&all), member(&[delivery(1, 23.0), delivery(2, 23.0)])]), (0, 0, 2, 0));
+    assert_eq!(of(&[member(&all), member(&[delivery(0, 19.5)])]), (0, 0, 0, 0), "the group was still coming together");
+    assert_eq!(of(&[member(&[all[0], delivery(2, 22.1), delivery(1, 22.2)])]), (0, 0, 0, 1));
+    assert_eq!(of(&[member(&[all[0], all[1], Delivery { number: 7, ..all[2] }])]), (1, 0, 0, 0), "another record in its place");
+    assert_eq!(of(&[member(&[all[0], all[1], all[2], delivery(3, 23.0)])]), (0, 0, 0, 0), "without an acknowledgement");
 }
 
 #[test]

@@ -55,12 +55,14 @@ pub struct Seen<'a> {
     pub commits_back: u64,
 }
 
-/// All of it since the event's start, but for what was skipped, committed and closed.
+/// All of it since the event's start, but for what was not delivered, committed and closed.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct GroupIntegrity {
     pub written: u64,
-    /// Acknowledged, and never delivered.
+    /// Acknowledged and never delivered, although a later record of the partition was.
     pub skipped: u64,
+    /// Acknowledged, and not delivered by the end.
+    pub undelivered: u64,
     /// Deliveries beyond the first.
     pub redelivered: u64,
     /// First deliveries of a record behind a later one of its partition.
@@ -164,8 +166,9 @@ pub fn integrity(seen: &Seen<'_>) -> GroupIntegrity {
         *highest = delivery.offset.max(*highest);
     }
     let written: Vec<(i32, i64, u64)> = seen.probed.acks.iter().filter_map(|ack| Some((ack.partition, ack.offset?, ack.number))).collect();
-    let is_skipped = |(partition, offset, number): &&(i32, i64, u64)| first.get(&(*partition, *offset)) != Some(number);
-    let skipped: Vec<_> = written.iter().filter(is_skipped).collect();
+    let is_missing = |(partition, offset, number): &&(i32, i64, u64)| first.get(&(*partition, *offset)) != Some(number);
+    let is_passed_over = |(partition, offset, _): &&(i32, i64, u64)| highest.get(partition).is_some_and(|highest| offset <= highest);
+    let (skipped, undelivered): (Vec<_>, Vec<_>) = written.iter().filter(is_missing).partition(is_passed_over);
     let committed = |partition: i32| seen.committed.get(&partition).copied().unwrap_or(0);
     let is_beyond = |(partition, committed): &(&i32, &i64)| {
         let delivered = highest.get(partition).map_or(0, |highest| highest + 1);
@@ -175,6 +178,7 @@ pub fn integrity(seen: &Seen<'_>) -> GroupIntegrity {
     GroupIntegrity {
         written: written.len() as u64,
         skipped: skipped.len() as u64,
+        undelivered: undelivered.len() as u64,
         redelivered,
         reordered,
         rebalances: members.iter().map(|member| assigned_since(member, since).count() as u64).max().unwrap_or(0),

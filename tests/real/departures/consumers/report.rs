@@ -43,8 +43,9 @@ fn misses_of(row: &GroupRow, direct: Option<&GroupRow>) -> Vec<String> {
     if is_slow(row) {
         misses.push("worst delay".to_owned());
     }
-    let none: [(&str, Count); 7] = [
+    let none: [(&str, Count); 8] = [
         ("skipped", |verdict| verdict.integrity.skipped),
+        ("undelivered", |verdict| verdict.integrity.undelivered),
         ("reordered", |verdict| verdict.integrity.reordered),
         ("members lost", |verdict| verdict.integrity.members_lost),
         ("errors", |verdict| verdict.integrity.errors),
@@ -97,6 +98,7 @@ pub fn table(runs: &[Tried], kept: &[Tried]) -> Table {
         "limit's max ms",
         "records",
         "skipped",
+        "undelivered",
         "redelivered",
         "reordered",
         "rebalances",
@@ -107,7 +109,7 @@ pub fn table(runs: &[Tried], kept: &[Tried]) -> Table {
         "uncommitted",
         "misses",
     ]);
-    for column in table.column_iter_mut().skip(4).take(16) {
+    for column in table.column_iter_mut().skip(4).take(17) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     let direct = groups(kept);
@@ -122,6 +124,7 @@ pub fn table(runs: &[Tried], kept: &[Tried]) -> Table {
             row.cell(|verdict| verdict.limit.max_ms),
             sum(|verdict| verdict.integrity.written),
             sum(|verdict| verdict.integrity.skipped),
+            sum(|verdict| verdict.integrity.undelivered),
             sum(|verdict| verdict.integrity.redelivered),
             sum(|verdict| verdict.integrity.reordered),
             sum(|verdict| verdict.integrity.rebalances),
