@@ -145,6 +145,7 @@ fn the_table_has_every_run_and_names_what_is_missed() -> Result<()> {
             kafka,
             client: "franz-go-1.17.0".to_owned(),
             idempotent: false,
+            newer_protocol: false,
             event: Event::Drain,
             way: way.to_owned(),
             outcome: Outcome::Judged(verdict),

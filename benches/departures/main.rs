@@ -22,6 +22,7 @@ use clap::{Parser, ValueEnum};
 use departures::bed::{Bed, Way};
 use departures::consumers;
 use departures::consumers::judge::GroupVerdict;
+use departures::consumers::members::Group;
 use departures::events::Event;
 use departures::judge::Verdict;
 use departures::load::Subject;
@@ -53,6 +54,9 @@ struct Arguments {
     /// Producers are told to be idempotent; else they are what they are by default
     #[arg(long)]
     idempotent: bool,
+    /// Groups are those of KIP-848; else what they are by default. Java 4 and Kafka 4 have them
+    #[arg(long)]
+    newer_protocol: bool,
     /// Without the proxy
     #[arg(long)]
     direct: bool,
@@ -150,12 +154,29 @@ fn compare_probes(kafka: &str, events: &[Event], runs: usize) -> Result<()> {
     Ok(())
 }
 
+/// Whose runs they are.
+#[derive(Clone, Copy)]
+enum Measured {
+    Producer(Subject),
+    Consumer(Group),
+}
+
+impl Measured {
+    fn name(self) -> String {
+        match self {
+            Self::Producer(subject) => subject.name(),
+            Self::Consumer(group) => format!("{}, consumers", group.name()),
+        }
+    }
+}
+
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let events = if arguments.event.is_empty() { Event::value_variants().to_vec() } else { arguments.event.clone() };
     let kafkas = if arguments.kafka.is_empty() { KAFKAS.map(str::to_owned).to_vec() } else { arguments.kafka.clone() };
     let clients = clients(&arguments.client)?;
     ensure!(arguments.role == Role::Producer || !arguments.idempotent, "--idempotent is for producers");
+    ensure!(arguments.role == Role::Consumer || !arguments.newer_protocol, "--newer-protocol is for consumers");
     let way = if arguments.direct { Way::Direct } else { Way::Evenkeel(env!("CARGO_BIN_EXE_evenkeel")) };
     fs::create_dir_all(logs())?;
     if arguments.table {
@@ -171,7 +192,7 @@ fn main() -> Result<()> {
                 let nothing = LoadOptions { topic: "", partitions: 0, records_per_second: 0, keys: 0, idempotence: None };
                 client.load_command("", &nothing)?
             }
-            Role::Consumer => client.consume_command("", &ConsumeOptions { topic: "", group: "", member: "" })?,
+            Role::Consumer => client.consume_command("", &ConsumeOptions { topic: "", group: "", member: "", newer_protocol: false })?,
         };
     }
     let mut lines = fs::File::options().create(true).append(true).open(logs().join(RUNS))?;
@@ -181,8 +202,11 @@ fn main() -> Result<()> {
         for round in 1..=arguments.runs {
             for event in &events {
                 for client in &clients {
-                    let subject = Subject { client, idempotent: arguments.idempotent };
-                    let outcome = run(&mut bed, kafka, arguments.role, subject, *event, way);
+                    let subject = match arguments.role {
+                        Role::Producer => Measured::Producer(Subject { client, idempotent: arguments.idempotent }),
+                        Role::Consumer => Measured::Consumer(Group { client, newer_protocol: arguments.newer_protocol }),
+                    };
+                    let outcome = run(&mut bed, kafka, subject, *event, way);
                     let said = match &outcome {
                         Outcome::Judged(verdict) => describe(verdict),
                         Outcome::Consumed(verdict) => describe_group(verdict),
@@ -200,6 +224,7 @@ fn main() -> Result<()> {
                         kafka: kafka.clone(),
                         client: client.name.to_owned(),
                         idempotent: arguments.idempotent,
+                        newer_protocol: arguments.newer_protocol,
                         event: *event,
                         way: way.name().to_owned(),
                         outcome,
@@ -233,7 +258,7 @@ fn tell(tried: &[Tried]) -> Result<()> {
 }
 
 /// In the same cluster as before, unless a run failed in that.
-fn run(bed: &mut Option<Bed>, kafka: &str, role: Role, subject: Subject, event: Event, way: Way) -> Outcome {
+fn run(bed: &mut Option<Bed>, kafka: &str, subject: Measured, event: Event, way: Way) -> Outcome {
     let tried = (|| {
         let mut fresh = match bed.take() {
             Some(bed) => bed,
@@ -242,16 +267,16 @@ fn run(bed: &mut Option<Bed>, kafka: &str, role: Role, subject: Subject, event: 
                 // A cluster's first departure finds its code uncompiled: seconds, that are nobody's.
                 let [warm, _] = bed.compare_probes(Event::Drain)?;
                 say(&format!("Kafka {kafka} is up and warm; the limit probe alone had {:.0} ms", warm.max_ms));
-                if role == Role::Consumer {
+                if let Measured::Consumer(group) = subject {
                     // The same for what coordinates groups.
-                    bed.run_consumers(subject.client, Event::Drain, way)?;
+                    bed.run_consumers(group, Event::Drain, way)?;
                 }
                 bed
             }
         };
-        let outcome = match role {
-            Role::Producer => Outcome::Judged(fresh.run(subject, event, way)?),
-            Role::Consumer => Outcome::Consumed(fresh.run_consumers(subject.client, event, way)?),
+        let outcome = match subject {
+            Measured::Producer(subject) => Outcome::Judged(fresh.run(subject, event, way)?),
+            Measured::Consumer(group) => Outcome::Consumed(fresh.run_consumers(group, event, way)?),
         };
         *bed = Some(fresh);
         anyhow::Ok(outcome)

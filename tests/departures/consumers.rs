@@ -147,6 +147,7 @@ fn tried(way: &str, delay_s: f64, redelivered: u64) -> Result<Tried> {
         kafka: "3.6.2".to_owned(),
         client: "sarama-1.61.1".to_owned(),
         idempotent: false,
+        newer_protocol: false,
         event: Event::Drain,
         way: way.to_owned(),
         outcome: Outcome::Consumed(verdict),

@@ -78,6 +78,8 @@ pub struct ConsumeOptions<'a> {
     pub topic: &'a str,
     pub group: &'a str,
     pub member: &'a str,
+    /// The groups of KIP-848; else those that the library has by default. Java 4 alone has the choice.
+    pub newer_protocol: bool,
 }
 
 /// A job that copies a topic in transactions; its program is described there too.
@@ -131,6 +133,9 @@ impl Client {
         let mut command = self.install_for(Purpose::Consume)?;
         command.extend([bootstrap, "--consume", "--topic", consume.topic, "--group", consume.group].map(OsString::from));
         command.extend(["--member", consume.member, "--out", "json"].map(OsString::from));
+        if consume.newer_protocol {
+            command.extend(["--group-protocol", "consumer"].map(OsString::from));
+        }
         Ok(command)
     }
 

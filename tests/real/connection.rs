@@ -25,11 +25,16 @@ pub struct Connection {
 
 impl Connection {
     pub fn open(port: u16) -> Result<Self> {
+        Self::open_within(port, ANSWER_TIME_MAX)
+    }
+
+    /// With a limit of the caller's own on how long an answer may take.
+    pub fn open_within(port: u16, answer_time_max: Duration) -> Result<Self> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let stream = TcpStream::connect_timeout(&address, CONNECT_TIME_MAX).with_context(|| format!("connecting to {address}"))?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(ANSWER_TIME_MAX))?;
-        stream.set_write_timeout(Some(ANSWER_TIME_MAX))?;
+        stream.set_read_timeout(Some(answer_time_max))?;
+        stream.set_write_timeout(Some(answer_time_max))?;
         Ok(Self { stream, next_correlation_id: 0 })
     }
 

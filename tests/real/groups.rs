@@ -4,6 +4,7 @@
 //! Not here: being a member of a group; clients are.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use kafka_protocol::error::ResponseError;
@@ -15,12 +16,14 @@ use super::connection::Connection;
 /// The last versions that ask for one group.
 const FIND_COORDINATOR_VERSION: i16 = 3;
 const OFFSET_FETCH_VERSION: i16 = 7;
+/// A broker that is silent is not waited for: another may tell.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
 const KEY_IS_GROUP: i8 = 0;
 
 /// The broker that coordinates the group, as the one at this port says; asking creates the topic of offsets.
 pub fn coordinator(port: u16, group: &str) -> Result<Option<i32>> {
     let request = FindCoordinatorRequest::default().with_key(StrBytes::from_string(group.to_owned())).with_key_type(KEY_IS_GROUP);
-    let response = Connection::open(port)?.ask(FIND_COORDINATOR_VERSION, &request)?;
+    let response = Connection::open_within(port, ANSWER_TIME_MAX)?.ask(FIND_COORDINATOR_VERSION, &request)?;
     Ok(passing(response.error_code)?.then_some(response.node_id.0))
 }
 
@@ -28,7 +31,7 @@ pub fn coordinator(port: u16, group: &str) -> Result<Option<i32>> {
 pub fn committed(port: u16, group: &str, topic: &str) -> Result<Option<BTreeMap<i32, i64>>> {
     let group = GroupId(StrBytes::from_string(group.to_owned()));
     let request = OffsetFetchRequest::default().with_group_id(group).with_topics(None).with_require_stable(true);
-    let response = Connection::open(port)?.ask(OFFSET_FETCH_VERSION, &request)?;
+    let response = Connection::open_within(port, ANSWER_TIME_MAX)?.ask(OFFSET_FETCH_VERSION, &request)?;
     if !passing(response.error_code)? {
         return Ok(None);
     }

@@ -20,6 +20,10 @@ pub enum Role {
     Consumer,
 }
 
+/// What a client's name is followed by.
+pub const NEWER_PROTOCOL: &str = ", newer protocol";
+
+/// One run that was tried.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Tried {
     /// What was kept before there were consumers does not say so.
@@ -29,6 +33,9 @@ pub struct Tried {
     pub client: String,
     /// Told to be idempotent.
     pub idempotent: bool,
+    /// Told to use the newer protocol of groups.
+    #[serde(default)]
+    pub newer_protocol: bool,
     pub event: Event,
     pub way: String,
     /// The verdict, or why there is none.
@@ -47,7 +54,9 @@ pub enum Outcome {
 
 impl Tried {
     pub fn name(&self) -> String {
-        format!("{}{}", self.client, if self.idempotent { ", idempotent" } else { "" })
+        let idempotent = if self.idempotent { ", idempotent" } else { "" };
+        let newer_protocol = if self.newer_protocol { NEWER_PROTOCOL } else { "" };
+        format!("{}{idempotent}{newer_protocol}", self.client)
     }
 }
 

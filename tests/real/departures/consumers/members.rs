@@ -15,14 +15,32 @@ use serde_json::Value;
 use super::judge::{Assignment, Delivery, Member};
 use crate::departures::PARTITIONS;
 use crate::departures::program::Program;
+use crate::departures::tried::NEWER_PROTOCOL;
 use crate::real::clients::{Client, ConsumeOptions};
 
 /// Some libraries back off for seconds while both join at once.
 const SETTLE_TIME_MAX: Duration = Duration::from_secs(90);
 const POLL_EVERY: Duration = Duration::from_millis(20);
+/// A program ends itself after that, which is no member lost.
+const PROGRAM_TIME_MAX: Duration = Duration::from_secs(295);
 const NAMES: [&str; 2] = ["a", "b"];
 
+/// Whose group it is.
+#[derive(Clone, Copy)]
+pub struct Group {
+    pub client: &'static Client,
+    /// Told to use the newer protocol of groups; else it is what it is by default.
+    pub newer_protocol: bool,
+}
+
+impl Group {
+    pub fn name(&self) -> String {
+        format!("{}{}", self.client.name, if self.newer_protocol { NEWER_PROTOCOL } else { "" })
+    }
+}
+
 pub struct Members {
+    started: Instant,
     running: Vec<Running>,
     /// The highest offset that anybody was delivered, by partition.
     reached: BTreeMap<i32, i64>,
@@ -36,13 +54,15 @@ struct Running {
 
 impl Members {
     /// Starts both; what they print is kept under `logs`.
-    pub fn start(client: &Client, bootstrap: &str, topic: &str, group: &str, logs: &Path) -> Result<Self> {
+    pub fn start(subject: Group, bootstrap: &str, topic: &str, group: &str, logs: &Path) -> Result<Self> {
+        let Group { client, newer_protocol } = subject;
         let running = NAMES.map(|member| {
-            let command = client.consume_command(bootstrap, &ConsumeOptions { topic, group, member })?;
+            let command = client.consume_command(bootstrap, &ConsumeOptions { topic, group, member, newer_protocol })?;
             let program = Program::start(format!("member {member} of {}", client.name), command, logs, &format!("member-{member}"))?;
             Ok(Running { program, member: Member::default(), done: None })
         });
-        Ok(Self { running: running.into_iter().collect::<Result<_>>()?, reached: BTreeMap::new() })
+        let running = running.into_iter().collect::<Result<_>>()?;
+        Ok(Self { started: Instant::now(), running, reached: BTreeMap::new() })
     }
 
     /// Until each has a part of the partitions, and is delivered something of all that it has.
@@ -96,6 +116,7 @@ impl Members {
 
     /// Stops both; everything that they said.
     pub fn stop(mut self) -> Result<Vec<Member>> {
+        ensure!(self.started.elapsed() < PROGRAM_TIME_MAX, "the run took longer than the programs go on");
         for one in &mut self.running {
             one.member.ended = one.program.ended()?.is_some();
             one.program.ask_to_stop()?;

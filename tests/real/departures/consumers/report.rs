@@ -71,7 +71,7 @@ fn direct_of<'a, 'b>(row: &GroupRow, direct: &'b [GroupRow<'a>]) -> Option<&'b G
     let first = row.first;
     direct.iter().find(|other| {
         let other = other.first;
-        other.way == "direct" && (&other.kafka, &other.client, other.event) == (&first.kafka, &first.client, first.event)
+        other.way == "direct" && (&other.kafka, other.name(), other.event) == (&first.kafka, first.name(), first.event)
     })
 }
 

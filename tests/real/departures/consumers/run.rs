@@ -12,13 +12,12 @@ use anyhow::{Context, Result, ensure};
 
 use super::commits::{CommitWatch, committed, coordinator};
 use super::judge::{GroupVerdict, Seen, judge};
-use super::members::Members;
+use super::members::{Group, Members};
 use crate::departures::acks::{Span, now_ms};
 use crate::departures::bed::{Bed, Way};
 use crate::departures::events::{Event, beside, restore};
 use crate::departures::probe::{Part, Probe};
 use crate::departures::{PARTITIONS, RATE};
-use crate::real::clients::Client;
 use crate::real::proxy::Proxy;
 
 const PROBE_TIME_MAX: Duration = Duration::from_secs(30);
@@ -39,15 +38,20 @@ const GROUPS_MAX: usize = 48;
 
 impl Bed {
     /// After an error the cluster is in a state that nobody knows: start another.
-    pub fn run_consumers(&mut self, client: &Client, event: Event, way: Way) -> Result<GroupVerdict> {
+    pub fn run_consumers(&mut self, group: Group, event: Event, way: Way) -> Result<GroupVerdict> {
         let number = self.runs;
         self.runs += 1;
         let topic = format!("departures-{number}");
-        let logs = self.logs.join(format!("consumer-{}-{}-{}-{number}", client.name, event.name(), way.name().to_lowercase()));
+        let logs = self.logs.join(format!(
+            "consumer-{}-{}-{}-{number}",
+            group.name().replace(", ", "-").replace(' ', "-"),
+            event.name(),
+            way.name().to_lowercase()
+        ));
         fs::create_dir_all(&logs)?;
-        let outcome = self.measure_consumers(client, event, way, &topic, number, &logs);
+        let outcome = self.measure_consumers(group, event, way, &topic, number, &logs);
         fs::write(logs.join("brokers.log"), self.kafka.log_tails())?;
-        let verdict = outcome.with_context(|| format!("{}, {}, logs in {}", client.name, event.name(), logs.display()))?;
+        let verdict = outcome.with_context(|| format!("{}, {}, logs in {}", group.name(), event.name(), logs.display()))?;
         restore(&mut self.kafka, &topic)?;
         fs::write(logs.join("verdict.json"), serde_json::to_string_pretty(&verdict)?)?;
         Ok(verdict)
@@ -55,7 +59,7 @@ impl Bed {
 
     fn measure_consumers(
         &mut self,
-        client: &Client,
+        subject: Group,
         event: Event,
         way: Way,
         topic: &str,
@@ -76,7 +80,7 @@ impl Bed {
             ensure!(Instant::now() < warm_until, "the limit probe does not get its first records through");
             sleep(POLL_EVERY);
         }
-        let mut members = Members::start(client, &bootstrap, topic, &group, logs)?;
+        let mut members = Members::start(subject, &bootstrap, topic, &group, logs)?;
         members.wait_until_settled()?;
         wait_until_it_keeps_up(&mut members, &probe)?;
         let commits = CommitWatch::start(ports.clone(), &group, topic)?;
