@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::exchange::ExchangeError;
+use super::lines::Lines;
 use super::requests::{AskError, Ranges, ask_metadata, ask_versions, takes_ids};
 use super::wants::Topics;
 use super::{Settings, Views};
@@ -23,8 +24,7 @@ use crate::transport::{ConnectError, Connection, Connector, staggered_by};
 /// Listed brokers that one flight asks, before it turns to the bootstrap addresses.
 const BROKERS_MAX: usize = 4;
 const BOOTSTRAP_MAX: usize = 12;
-/// A connection that a flight opened serves those that follow for so long: a burst then costs one, and the next burst asks another
-/// broker, in case that this one lags.
+/// A connection that a flight opened serves those that follow for so long.
 const CONNECTION_LIFE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +58,10 @@ pub(super) struct Line {
 }
 
 impl Line {
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
     pub(super) fn ends(&self) -> Instant {
         self.opened + CONNECTION_LIFE
     }
@@ -109,12 +113,18 @@ enum Candidate {
     Address(Endpoint),
 }
 
-/// Asks until one broker has answered and the view has taken what it said.
+/// Asks until one broker has answered and the view has taken what it said. `elsewhere`: another than the one that answered last.
 ///
 /// # Errors
 /// Every candidate's, if none answered.
-pub(super) async fn fly(settings: &Settings, connector: &Connector, views: &Views, kept: Option<Line>) -> Result<Line, Vec<AttemptError>> {
-    let attempts = candidates(settings, views, kept)
+pub(super) async fn fly(
+    settings: &Settings,
+    connector: &Connector,
+    views: &Views,
+    lines: &mut Lines,
+    elsewhere: bool,
+) -> Result<Line, Vec<AttemptError>> {
+    let attempts = candidates(settings, views, lines, elsewhere)
         .into_iter()
         .map(|candidate| attempt(candidate, connector.clone(), views.clone(), settings.request_timeout));
     let mut failures = Vec::new();
@@ -122,24 +132,24 @@ pub(super) async fn fly(settings: &Settings, connector: &Connector, views: &View
     line.ok_or(failures)
 }
 
-fn candidates(settings: &Settings, views: &Views, kept: Option<Line>) -> Vec<Candidate> {
+fn candidates(settings: &Settings, views: &Views, lines: &mut Lines, elsewhere: bool) -> Vec<Candidate> {
     let view = views.current();
     let suspects = views.queue().suspects();
     let is_suspect = |endpoint: &Endpoint| suspects.contains(endpoint);
     let mut brokers: Vec<Endpoint> = view.brokers.values().map(|broker| broker.endpoint.clone()).collect();
-    let kept = kept.filter(|line| {
-        line.ends() > Instant::now() && (brokers.is_empty() || brokers.contains(&line.endpoint)) && !is_suspect(&line.endpoint)
-    });
+    let well: Vec<Endpoint> = brokers.iter().filter(|endpoint| !is_suspect(endpoint)).cloned().collect();
+    let kept = if well.is_empty() && !brokers.is_empty() { None } else { lines.take(&well, elsewhere) };
     fastrand::shuffle(&mut brokers);
-    brokers.sort_by_key(is_suspect);
+    // A silent kept connection must not be followed by a new one to the same broker.
+    let is_known = |endpoint: &Endpoint| lines.leads_to(endpoint) || kept.as_ref().is_some_and(|line| line.endpoint == *endpoint);
+    brokers.sort_by_key(|endpoint| (is_suspect(endpoint), is_known(endpoint)));
     brokers.truncate(BROKERS_MAX);
     let mut bootstrap = settings.bootstrap.clone();
     fastrand::shuffle(&mut bootstrap);
     bootstrap.retain(|endpoint| !brokers.contains(endpoint));
     bootstrap.truncate(BOOTSTRAP_MAX);
     brokers.extend(bootstrap);
-    // A silent kept connection must not be followed by a new one to the same broker.
-    brokers.sort_by_key(|endpoint| is_suspect(endpoint) || kept.as_ref().is_some_and(|line| line.endpoint == *endpoint));
+    brokers.sort_by_key(|endpoint| is_suspect(endpoint) || is_known(endpoint));
     kept.map(Candidate::Open).into_iter().chain(brokers.into_iter().map(Candidate::Address)).collect()
 }
 

@@ -5,6 +5,7 @@
 
 mod exchange;
 mod flight;
+mod lines;
 mod pace;
 mod probe;
 mod queue;

@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::flight::{AttemptError, Line, fly};
+use super::flight::{AttemptError, fly};
+use super::lines::Lines;
 use super::pace::Pace;
 use super::versions::ask_new_brokers;
 use super::{Settings, Views};
@@ -35,18 +36,20 @@ pub async fn run(settings: Settings, connector: Connector, views: Views, shutdow
 async fn refresh(settings: &Settings, connector: &Connector, views: &Views) {
     views.queue().set_min_interval(settings.min_interval);
     let mut pace = Pace::new(settings, Instant::now());
-    let mut kept: Option<Line> = None;
+    let mut lines = Lines::default();
+    // What is wanted was asked for, and is not there: who answered lags, or there is nothing new yet.
+    let mut is_unmet = false;
     let mut last_logged: Option<Instant> = None;
     let mut turned_away: u32 = 0;
     loop {
         let due = views.queue().due();
         let start = pace.next_start(due.at, due.is_wanted);
-        let line_ends = kept.as_ref().map_or(start, Line::ends);
+        let line_ends = lines.ends();
         tokio::select! {
             biased;
             () = sleep_until(start) => {}
-            () = sleep_until(line_ends), if kept.is_some() => {
-                kept = None;
+            () = sleep_until(line_ends.unwrap_or(start)), if line_ends.is_some() => {
+                lines.expire(Instant::now());
                 continue;
             }
             () = views.queue().changed() => continue,
@@ -58,12 +61,13 @@ async fn refresh(settings: &Settings, connector: &Connector, views: &Views) {
             continue;
         }
         let asked = views.queue().begin(&views.current());
-        match fly(settings, connector, views, kept.take()).await {
+        match fly(settings, connector, views, &mut lines, is_unmet).await {
             Ok(line) => {
                 views.metrics().view_refreshes.with_label_values(&["ok"]).inc();
                 pace.succeeded(begun, Instant::now());
                 turned_away = 0;
-                kept = Some(line);
+                lines.keep(line);
+                is_unmet = views.queue().due().is_wanted;
             }
             Err(failures) => {
                 let failure = told(&failures);

@@ -188,3 +188,31 @@ async fn a_cluster_that_refuses_is_knocked_at_a_rate_that_does_not_grow() {
     assert!(!timeout(PATIENCE, running.views.refresh(vec![on("t", 0, 1, 5)])).await.expect("who waits is told"));
     sessions.iter().for_each(JoinHandle::abort);
 }
+
+/// A broker that lags behind the controller may go on to lag, and would be asked in vain each time.
+#[tokio::test]
+async fn what_is_not_there_yet_is_asked_of_another_broker_each_time() {
+    let fake = Fake::new();
+    let (one, _two, _three) = (fake.start(1).await, fake.start(2).await, fake.start(3).await);
+    fake.script().topics.insert("t", (1, 1));
+    let running = running(Settings { head_start: PATIENCE, ..settings(&[&one.endpoint]) });
+    running.until("all versions", all_told).await;
+    running.views.refresher().refresh(&["t".into()]).await.unwrap();
+    let before = fake.script().asked_nodes.len();
+    let session = tokio::spawn(insisting(running.views.clone(), vec![on("t", 0, 1, 1)]));
+    let asked = || fake.script().asked_nodes[before..].to_vec();
+    timeout(PATIENCE, async {
+        while asked().len() < 4 {
+            tokio::time::sleep(10 * MS).await;
+        }
+    })
+    .await
+    .expect("it asks on");
+    let mut others = asked()[1..4].to_vec();
+    others.sort_unstable();
+    assert_eq!(others, [1, 2, 3], "{:?}", asked());
+    let connections = fake.script().connections;
+    fake.script().topics.insert("t", (2, 2));
+    timeout(PATIENCE, session).await.expect("noticed").unwrap();
+    assert_eq!(fake.script().connections, connections, "each is connected to once");
+}
