@@ -51,6 +51,27 @@ pub enum Whose {
     Session(Member),
 }
 
+/// What a batch may follow on the leg that it goes to. A broker may refuse the first for want of leadership and then, a moment later, take
+/// the second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Follows {
+    /// Any: the broker has acknowledged a batch of this partition on this leg.
+    All,
+    /// What the client itself has pipelined there and was never refused: then the risk is the client's own.
+    Unmoved,
+    Nothing,
+}
+
+impl Follows {
+    fn may_follow(self, lower: &Ticket) -> bool {
+        match self {
+            Follows::All => true,
+            Follows::Unmoved => !lower.moved,
+            Follows::Nothing => false,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Ticket {
     member: Member,
@@ -173,14 +194,13 @@ impl Gate {
         true
     }
 
-    /// Sends the batch's ticket to `place`, if its turn has come; returns the event's number. `proven`: what lies there already for this
-    /// key cannot be refused for want of leadership any more than this one, so that following it is safe.
-    pub fn go(&self, key: &Key, number: u64, place: Place, proven: bool) -> Option<u64> {
+    /// Sends the batch's ticket to `place`, if its turn has come; returns the event's number.
+    pub fn go(&self, key: &Key, number: u64, place: Place, follows: Follows) -> Option<u64> {
         let mut lines = self.lines();
         lines.event += 1;
         let event = lines.event;
         let line = lines.keys.get_mut(key)?;
-        let in_turn = line.tickets.range(..number).all(|(_, lower)| proven && lower.place == Some(place));
+        let in_turn = line.tickets.range(..number).all(|(_, lower)| lower.place == Some(place) && follows.may_follow(lower));
         #[cfg(test)]
         let in_turn = in_turn
             || crate::session::mutation::is_on(crate::session::mutation::Mutation::DropGate)
@@ -312,12 +332,12 @@ mod tests {
         assert!(gate.enter(&key(0), 3, b, None));
         assert!(!gate.enter(&key(0), 3, b, None), "a number is there once");
         gate.back(&key(0), 2);
-        assert_eq!(gate.go(&key(0), 2, other, true), None, "1 is unanswered at the old broker");
+        assert_eq!(gate.go(&key(0), 2, other, Follows::All), None, "1 is unanswered at the old broker");
         assert_eq!(gate.settle(&key(0), 1), [a]);
-        assert!(gate.go(&key(0), 2, other, true).is_some());
-        assert_eq!(gate.go(&key(0), 3, home, true), None);
-        assert_eq!(gate.go(&key(0), 3, other, false), None, "the new leader has not proven itself");
-        assert!(gate.go(&key(0), 3, other, true).is_some(), "on the same leg it may follow");
+        assert!(gate.go(&key(0), 2, other, Follows::All).is_some());
+        assert_eq!(gate.go(&key(0), 3, home, Follows::All), None);
+        assert_eq!(gate.go(&key(0), 3, other, Follows::Nothing), None, "the new leader has not proven itself");
+        assert!(gate.go(&key(0), 3, other, Follows::All).is_some(), "on the same leg it may follow");
         assert!(gate.is_moving());
         assert_eq!(gate.settle(&key(0), 2), []);
         assert!(!gate.is_moving());
@@ -346,8 +366,8 @@ mod tests {
         gate.enter(&key(1), 2, member, None);
         let other = Key { whose: Whose::Producer { id: 8, epoch: 0 }, ..key(0) };
         gate.enter(&other, 3, member, None);
-        assert!(gate.go(&key(1), 2, place, false).is_some());
-        assert!(gate.go(&other, 3, place, false).is_some());
+        assert!(gate.go(&key(1), 2, place, Follows::Nothing).is_some());
+        assert!(gate.go(&other, 3, place, Follows::Nothing).is_some());
     }
 
     #[test]
@@ -357,16 +377,16 @@ mod tests {
         for number in 1..=3 {
             gate.enter(&key(0), number, member, None);
         }
-        gate.go(&key(0), 1, home, true).unwrap();
-        let second = gate.go(&key(0), 2, home, true).unwrap();
+        gate.go(&key(0), 1, home, Follows::All).unwrap();
+        let second = gate.go(&key(0), 2, home, Follows::All).unwrap();
         assert!(!gate.overtook(&key(0), 2, second));
         gate.back(&key(0), 1);
         assert!(gate.overtook(&key(0), 2, second), "1 is on the move");
-        gate.go(&key(0), 1, other, false).unwrap();
+        gate.go(&key(0), 1, other, Follows::Nothing).unwrap();
         gate.settle(&key(0), 1);
         assert!(gate.overtook(&key(0), 2, second), "1 was settled after 2 was sent");
         gate.settle(&key(0), 2);
-        let third = gate.go(&key(0), 3, other, false).unwrap();
+        let third = gate.go(&key(0), 3, other, Follows::Nothing).unwrap();
         assert!(!gate.overtook(&key(0), 3, third), "that is long ago for 3");
     }
 
@@ -376,7 +396,7 @@ mod tests {
         let (a, b, place) = (gate.join(), gate.join(), gate.place());
         gate.enter(&key(0), 1, a, None);
         gate.enter(&key(1), 2, a, None);
-        gate.go(&key(0), 1, place, false).unwrap();
+        gate.go(&key(0), 1, place, Follows::Nothing).unwrap();
         assert_eq!(gate.end_transaction(7, b), (false, vec![a]));
         assert!(gate.is_cancelled(&key(1), 2) && !gate.is_cancelled(&key(0), 1));
         assert_eq!(gate.settle(&key(1), 2), []);

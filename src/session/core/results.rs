@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::{Core, Surroundings};
+use super::{Core, Port, Surroundings};
 use crate::cluster::NodeId;
 use crate::rewrite::RewriteError;
+use crate::session::gate::TopicKey;
 use crate::session::leg::{Outstanding, Share};
 use crate::session::produce::{Fate, Opened, PartState, Refused, Verdict, classify};
 use crate::session::request::Body;
@@ -165,6 +166,9 @@ impl Core {
             self.finish(now, number, opened, ordinal, fate);
             return;
         }
+        if let Some(leg) = self.leg_mut(leg) {
+            leg.proven.remove(&key);
+        }
         self.actions.push_back(Action::Note(Note::MaskedError(result.error)));
         self.begin_detour(now, opened, DetourStart::Moved);
         opened.last_trouble = Some(now);
@@ -182,13 +186,13 @@ impl Core {
     }
 
     /// The broker has acknowledged a batch of this partition.
-    fn trust(&mut self, leg: LegId, key: (crate::session::TopicKey, i32), node: Option<NodeId>) {
-        if let Some(leg) = self.legs.iter_mut().find(|known| known.id == leg) {
-            leg.proven.insert(key);
-            if node.is_some_and(|node| self.port == super::Port::Node(node)) && self.distrust && !self.shunned {
-                self.distrust = false;
-                self.may_have_moved = true;
-            }
+    fn trust(&mut self, id: LegId, key: (TopicKey, i32), node: Option<NodeId>) {
+        let is_detour = id != self.home.id;
+        let Some(leg) = self.leg_mut(id) else { return };
+        leg.proven.insert(key);
+        if is_detour && node.is_some_and(|node| self.port == Port::Node(node)) && self.distrust && !self.shunned {
+            self.distrust = false;
+            self.may_have_moved = true;
         }
     }
 }

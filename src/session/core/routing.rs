@@ -10,6 +10,7 @@ use super::joining::{Joint, join};
 use super::{Core, Port, Surroundings};
 use crate::cluster::NodeId;
 use crate::rewrite::split_produce;
+use crate::session::gate::Follows;
 use crate::session::leg::LegState;
 use crate::session::produce::{Fate, Opened, PartState, Refused};
 use crate::session::request::Body;
@@ -138,10 +139,15 @@ impl Core {
         let mut going = Vec::with_capacity(parts.len());
         for ordinal in parts {
             let Some(part) = opened.parts.get_mut(ordinal) else { continue };
-            let proven = is_home || self.leg(leg).is_some_and(|leg| leg.proven.contains(&(part.key.topic.clone(), part.key.partition)));
+            let is_proven = self.leg(leg).is_some_and(|leg| leg.proven.contains(&part.line()));
             #[cfg(test)]
-            let proven = proven || crate::session::mutation::is_on(crate::session::mutation::Mutation::TrustUnproven);
-            match self.gate.go(&part.key, number, place, proven) {
+            let is_proven = is_proven || crate::session::mutation::is_on(crate::session::mutation::Mutation::TrustUnproven);
+            let follows = match (is_proven, is_home) {
+                (true, _) => Follows::All,
+                (false, true) => Follows::Unmoved,
+                (false, false) => Follows::Nothing,
+            };
+            match self.gate.go(&part.key, number, place, follows) {
                 Some(event) => {
                     #[cfg(test)]
                     if crate::session::mutation::is_on(crate::session::mutation::Mutation::SettleOnDelivery) {

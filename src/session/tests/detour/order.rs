@@ -180,3 +180,19 @@ fn everything_is_given_back_in_the_end() {
     }
     assert_eq!((stage.gate.tickets(), stage.gate.kept_bytes(), stage.gate.is_moving()), (0, 0, false));
 }
+
+#[test]
+fn what_was_refused_at_home_is_not_followed_there_either_before_it_is_acknowledged() {
+    let (mut stage, client) = Stage::with_client();
+    for tag in 1..=3 {
+        stage.sends(client, &Produce::of([plain(0, tag)]));
+    }
+    for _ in 1..=3 {
+        stage.refuses(client, 1, 6);
+    }
+    // It leads again, as the cluster says, and may be the last to hear of it: it could refuse the first and take the second.
+    stage.moves_for_all("t", 0, 1);
+    assert_eq!(stage.at(client, 1), [[1]]);
+    stage.acks(client, 1);
+    assert_eq!(stage.at(client, 1), [[2], [3]]);
+}
