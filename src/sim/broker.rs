@@ -53,6 +53,8 @@ pub struct Broker {
     pub refusing: bool,
     /// Whether it is frozen.
     pub hang: Option<Hang>,
+    /// Whether its coordinators take requests (Kafka: `isActive`).
+    pub coordinates: bool,
     /// Counts up when it is told to take another address.
     pub address_generation: u64,
     pub(crate) sessions: FetchSessions,
@@ -73,6 +75,7 @@ impl Broker {
             listed: true,
             refusing: false,
             hang: None,
+            coordinates: true,
             address_generation: 0,
             sessions: FetchSessions::default(),
             metadata_faults: Vec::new(),

@@ -13,6 +13,8 @@ use uuid::Uuid;
 
 use super::api::{self, Call};
 use super::broker::{Broker, Hang};
+use super::coordinator::Seats;
+use super::departure::Windows;
 use super::fault::{Fault, Faults};
 use super::group::Groups;
 use super::inspect::Observed;
@@ -38,10 +40,14 @@ pub struct Options {
     pub replication_factor: i16,
     /// Whether a leader hint comes with the addresses of all listed brokers; Kafka gives those of the hinted leaders only.
     pub hints_list_all_brokers: bool,
+    /// Whether leaders send consumers to a follower in their rack (Kafka: `replica.selector.class=RackAwareReplicaSelector`).
+    pub rack_aware_fetch: bool,
     /// A partition's log forgets its oldest batches beyond this.
     pub log_max_bytes: usize,
     /// A new group waits this long for more members (Kafka: `group.initial.rebalance.delay.ms`, there 3 s).
     pub group_initial_rebalance_delay: Duration,
+    /// How long departures take; [`Cluster::set_windows`] changes it under way.
+    pub windows: Windows,
     /// What wall clock the start of the simulation has, in milliseconds since 1970.
     pub epoch_ms: i64,
     /// Seed of ids.
@@ -58,8 +64,10 @@ impl Default for Options {
             default_partitions: 1,
             replication_factor: 3,
             hints_list_all_brokers: false,
+            rack_aware_fetch: false,
             log_max_bytes: 256 * 1024 * 1024,
             group_initial_rebalance_delay: Duration::ZERO,
+            windows: Windows::default(),
             epoch_ms: 1_700_000_000_000,
             seed: 1,
         }
@@ -114,7 +122,8 @@ pub struct Cluster {
     pub(crate) rng: fastrand::Rng,
     pub(crate) brokers: BTreeMap<i32, Broker>,
     pub(crate) topics: Topics,
-    pub(crate) coordinators: BTreeMap<(i8, String), i32>,
+    pub(crate) seats: Seats,
+    pub(crate) windows: Windows,
     pub(crate) groups: Groups,
     pub(crate) transactions: Transactions,
     pub(crate) waiting: Vec<Waiting>,
@@ -142,7 +151,8 @@ impl Cluster {
             now: Duration::ZERO,
             brokers: ids.map(|id| (id, Broker::new(id, None, options.profile))).collect(),
             topics: Topics::default(),
-            coordinators: BTreeMap::new(),
+            seats: Seats::new(),
+            windows: options.windows,
             groups: Groups::default(),
             transactions: Transactions::default(),
             waiting: Vec::new(),
@@ -209,7 +219,7 @@ impl Cluster {
         let waits = self.waiting.iter().filter(|waiting| !self.is_frozen(waiting.call.broker)).map(|waiting| waiting.deadline).min();
         let delayed = self.delayed.keys().next().map(|(at, _)| *at);
         let scheduled = self.schedule.peek().map(|Reverse((at, _))| *at);
-        [waits, delayed, scheduled, self.groups.next_timeout(), self.transactions.next_timeout()].into_iter().flatten().min()
+        [waits, delayed, scheduled, self.next_group_timeout(), self.transactions.next_timeout()].into_iter().flatten().min()
     }
 
     /// Whether a driver should read more of this connection: not while a frozen broker takes no bytes, nor far ahead of the answers.

@@ -6,10 +6,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::api::Call;
 use super::broker::{Broker, Hang, MetadataFault};
 use super::cluster::{Cluster, ConnId};
-use super::code;
 use super::fault::{Exchange, Rule, RuleId, Verdict};
 use super::image::{Image, ImageBroker, ImagePartition, ImageTopic};
 use super::profile::Profile;
@@ -48,6 +46,13 @@ impl Cluster {
         }
     }
 
+    /// The broker stands in this rack.
+    pub fn set_rack(&mut self, id: i32, rack: &str) {
+        if let Some(broker) = self.brokers.get_mut(&id) {
+            broker.rack = Some(rack.to_owned());
+        }
+    }
+
     /// The broker moves to another address: its connections end, and the driver gives it a new port.
     pub fn readdress_broker(&mut self, id: i32) {
         if let Some(broker) = self.brokers.get_mut(&id) {
@@ -59,9 +64,10 @@ impl Cluster {
 
     /// Leaderships and coordinators move away; the broker stays up and listed.
     pub fn drain_broker(&mut self, id: i32) {
+        self.tell_old_news();
         for (topic, partition) in self.led_by(id) {
-            if let Some(next) = self.successor(&topic, partition, id) {
-                self.change_leader(&topic, partition, Some(next));
+            if self.successor(&topic, partition, id).is_some() {
+                self.hand_partition_over(&topic, partition, id, Cluster::successor);
             }
         }
         self.move_coordinators_away_from(id);
@@ -83,6 +89,7 @@ impl Cluster {
 
     /// The controller gives the broker up: unlisted, its partitions led by others or by nobody.
     pub fn fence_broker(&mut self, id: i32) {
+        self.tell_old_news();
         if let Some(broker) = self.brokers.get_mut(&id) {
             broker.listed = false;
         }
@@ -93,8 +100,7 @@ impl Cluster {
                 .for_each(|partition| partition.isr.retain(|replica| *replica != id || partition.replicas.len() == 1));
         }
         for (topic, partition) in self.led_by(id) {
-            let next = self.successor_among_replicas(&topic, partition, id);
-            self.change_leader(&topic, partition, next);
+            self.hand_partition_over(&topic, partition, id, Cluster::successor_among_replicas);
         }
         self.move_coordinators_away_from(id);
         self.settle();
@@ -212,6 +218,18 @@ impl Cluster {
         self.settle();
     }
 
+    /// The partition lies elsewhere from now on, in sync at once; its first replica leads if the leader is not among them.
+    pub fn reassign(&mut self, topic: &str, partition: i32, replicas: &[i32]) {
+        let Some(known) = self.topics.partition_mut(topic, partition) else { return };
+        known.replicas = replicas.to_vec();
+        known.isr = replicas.to_vec();
+        if !known.leader.is_some_and(|leader| replicas.contains(&leader)) {
+            self.change_leader(topic, partition, replicas.first().copied());
+        }
+        self.dirty = true;
+        self.settle();
+    }
+
     /// Nobody leads the partition.
     pub fn lose_leader(&mut self, topic: &str, partition: i32) {
         self.change_leader(topic, partition, None);
@@ -233,7 +251,15 @@ impl Cluster {
     /// The new leader lacks what was not committed: records that were acknowledged with acks=1 are lost, as in a crash.
     pub fn move_leader_losing_uncommitted(&mut self, topic: &str, partition: i32, to: i32) {
         if let Some(partition) = self.topics.partition_mut(topic, partition) {
-            partition.truncate_to_high_watermark();
+            partition.truncate_to(partition.log.high_watermark());
+        }
+        self.move_leader(topic, partition, to);
+    }
+
+    /// An unclean election: the new leader lacks all from the batch on that holds `offset`, committed and consumed or not.
+    pub fn move_leader_uncleanly(&mut self, topic: &str, partition: i32, to: i32, offset: i64) {
+        if let Some(partition) = self.topics.partition_mut(topic, partition) {
+            partition.truncate_to(offset);
         }
         self.move_leader(topic, partition, to);
     }
@@ -245,7 +271,7 @@ impl Cluster {
         }
     }
 
-    fn change_leader(&mut self, topic: &str, partition: i32, leader: Option<i32>) {
+    pub(crate) fn change_leader(&mut self, topic: &str, partition: i32, leader: Option<i32>) {
         if let Some(partition) = self.topics.partition_mut(topic, partition) {
             partition.lead(leader);
             if !partition.replication_held {
@@ -293,49 +319,6 @@ impl Cluster {
         self.brokers.values().filter(move |broker| leaders.contains(&broker.id) || (all && broker.listed))
     }
 
-    // Coordinators.
-
-    /// The coordinator of a group (0) or a transactional id (1); a key that has none yet gets one.
-    pub fn coordinator_of(&mut self, key_type: i8, key: &str) -> Option<i32> {
-        let known = self.coordinators.get(&(key_type, key.to_owned())).copied();
-        if known.is_some_and(|id| self.brokers.get(&id).is_some_and(|broker| broker.listed)) {
-            return known;
-        }
-        let serving: Vec<i32> = self.brokers.values().filter(|broker| broker.serves()).map(|broker| broker.id).collect();
-        let hash = key.bytes().fold(usize::from(key_type.unsigned_abs()), |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(byte)));
-        let chosen = serving.get(hash.checked_rem(serving.len())?).copied()?;
-        self.coordinators.insert((key_type, key.to_owned()), chosen);
-        Some(chosen)
-    }
-
-    /// Whether this broker coordinates the transactional id.
-    pub(crate) fn coordinates_transaction(&mut self, call: &Call, transactional_id: &str) -> Result<(), i16> {
-        if self.coordinator_of(1, transactional_id) == Some(call.broker) { Ok(()) } else { Err(code::NOT_COORDINATOR) }
-    }
-
-    /// Another broker coordinates; the old one answers 16, also to those who wait.
-    pub fn move_coordinator(&mut self, key_type: i8, key: &str, to: i32) {
-        self.coordinators.insert((key_type, key.to_owned()), to);
-        if key_type == 0 {
-            self.unload_group(key);
-        }
-        self.settle();
-    }
-
-    fn move_coordinators_away_from(&mut self, id: i32) {
-        let moving: Vec<(i8, String)> = self.coordinators.iter().filter(|(_, at)| **at == id).map(|(key, _)| key.clone()).collect();
-        let next = self.brokers.keys().copied().filter(|other| *other != id && self.serves(*other)).min();
-        for (key_type, key) in moving {
-            match next {
-                Some(next) => self.coordinators.insert((key_type, key.clone()), next),
-                None => self.coordinators.remove(&(key_type, key.clone())),
-            };
-            if key_type == 0 {
-                self.unload_group(&key);
-            }
-        }
-    }
-
     // What metadata says.
 
     /// The cluster as it is.
@@ -356,7 +339,8 @@ impl Cluster {
             (topic.name.clone(), ImageTopic { id: topic.id, partitions: partitions.collect() })
         });
         let topics = topics.collect();
-        Image { controller: brokers.first().map_or(-1, |broker| broker.id), brokers, topics }
+        let coordinators = self.coordinators_now();
+        Image { controller: brokers.first().map_or(-1, |broker| broker.id), brokers, topics, coordinators }
     }
 
     /// The cluster as this broker tells it.

@@ -1,7 +1,8 @@
 //! Consumer groups of the classic protocol: members, generations, committed offsets.
 //!
 //! Source: Kafka's `GroupMetadata`, `GroupCoordinator`. Invariant: a member is answered under the generation it is in, or told why not.
-//! Deliberately not here: the steps of a rebalance (`rebalance`), KIP-848 groups, expiry of offsets.
+//! Deliberately not here: the steps of a rebalance (`rebalance`), what a move of the coordinator leaves (`group_log`), KIP-848 groups,
+//! expiry of offsets.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,6 +13,8 @@ use kafka_protocol::messages::{JoinGroupResponse, SyncGroupResponse};
 use super::api::{Call, Reply};
 use super::cluster::Cluster;
 use super::code;
+use super::coordinator::GROUP;
+use super::group_log::Stored;
 
 /// Kafka's names for a group's states.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,6 +90,7 @@ pub(crate) struct Group {
     pub(crate) not_before: Duration,
     pub(crate) offsets: Offsets,
     pub(crate) pending: BTreeMap<i64, Offsets>,
+    pub(crate) stored: Stored,
 }
 
 /// An answer that has become due.
@@ -190,10 +194,6 @@ impl Groups {
         self.by_id.remove(group_id);
     }
 
-    pub(crate) fn next_timeout(&self) -> Option<Duration> {
-        self.by_id.values().filter_map(Group::next_timeout).min()
-    }
-
     /// A transaction's offsets become the group's, or are forgotten.
     pub(crate) fn end_transaction(&mut self, producer_id: i64, committed: bool) {
         for group in self.by_id.values_mut() {
@@ -211,7 +211,7 @@ impl Cluster {
         if group_id.is_empty() {
             return Err(code::INVALID_GROUP_ID);
         }
-        if self.coordinator_of(0, group_id) == Some(call.broker) { Ok(()) } else { Err(code::NOT_COORDINATOR) }
+        self.admit_to_seat(call, GROUP, group_id)
     }
 
     /// Hands out answers that members waited for.
@@ -233,24 +233,20 @@ impl Cluster {
         }
     }
 
-    pub(crate) fn expire_group_timers(&mut self) {
-        let now = self.now;
-        let answers: Vec<Answered> = self.groups.by_id.values_mut().flat_map(|group| group.expire(now)).collect();
-        self.deliver(answers);
+    /// When a group next has something to do by itself: never while its coordinator is dead or frozen.
+    pub(crate) fn next_group_timeout(&self) -> Option<Duration> {
+        let one = |(id, group): (&String, &Group)| Some(group.next_timeout()?.max(self.acts_from(GROUP, id)?));
+        self.groups.by_id.iter().filter_map(one).min()
     }
 
-    /// The coordinator moves: whoever waits is told 16. Members and offsets go with the group.
-    pub(crate) fn unload_group(&mut self, group_id: &str) {
+    pub(crate) fn expire_group_timers(&mut self) {
         let now = self.now;
-        let Some(group) = self.groups.by_id.get_mut(group_id) else { return };
+        let acts = |id: &&String| self.acts_from(GROUP, id).is_some_and(|from| from <= now);
+        let acting: Vec<String> = self.groups.by_id.keys().filter(acts).cloned().collect();
         let mut answers = Vec::new();
-        for member in group.members.values_mut() {
-            member.session_ends = now + member.session_timeout;
-            if let Some(call) = member.joining.take() {
-                answers.push(Answered::Join(call, Box::new(JoinGroupResponse::default().with_error_code(code::NOT_COORDINATOR))));
-            }
-            if let Some(call) = member.syncing.take() {
-                answers.push(Answered::Sync(call, SyncGroupResponse::default().with_error_code(code::NOT_COORDINATOR)));
+        for id in acting {
+            if let Some(group) = self.groups.get_mut(&id) {
+                answers.extend(group.expire(now));
             }
         }
         self.deliver(answers);

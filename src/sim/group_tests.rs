@@ -1,4 +1,4 @@
-//! Groups in virtual time: joins, assignments, silence, moves of the coordinator.
+//! Groups in virtual time: joins, assignments, silence.
 
 use std::time::Duration;
 
@@ -14,18 +14,18 @@ use super::cluster::{ConnId, Options};
 use super::code;
 use super::group::State;
 
-const JOIN: i16 = 7;
-const SYNC: i16 = 5;
+pub(super) const JOIN: i16 = 7;
+pub(super) const SYNC: i16 = 5;
 
 fn bench() -> Bench {
     Bench::with(Options { brokers: 1, ..Options::default() })
 }
 
-fn group() -> GroupId {
+pub(super) fn group() -> GroupId {
     GroupId(text("g"))
 }
 
-fn join_request(member_id: &str) -> JoinGroupRequest {
+pub(super) fn join_request(member_id: &str) -> JoinGroupRequest {
     JoinGroupRequest::default()
         .with_group_id(group())
         .with_session_timeout_ms(10_000)
@@ -36,7 +36,7 @@ fn join_request(member_id: &str) -> JoinGroupRequest {
 }
 
 /// Gets an id as KIP-394 has it, and joins with it.
-fn join(bench: &mut Bench, conn: ConnId) -> String {
+pub(super) fn join(bench: &mut Bench, conn: ConnId) -> String {
     let promised = bench.ask(conn, JOIN, &join_request(""));
     assert_eq!(promised.error_code, code::MEMBER_ID_REQUIRED);
     let member_id = promised.member_id.to_string();
@@ -44,11 +44,11 @@ fn join(bench: &mut Bench, conn: ConnId) -> String {
     member_id
 }
 
-fn joined(bench: &mut Bench, conn: ConnId) -> Option<JoinGroupResponse> {
+pub(super) fn joined(bench: &mut Bench, conn: ConnId) -> Option<JoinGroupResponse> {
     bench.answer::<JoinGroupRequest>(conn, JOIN)
 }
 
-fn sync_request(member_id: &str, generation: i32, assignments: &[(&str, &'static [u8])]) -> SyncGroupRequest {
+pub(super) fn sync_request(member_id: &str, generation: i32, assignments: &[(&str, &'static [u8])]) -> SyncGroupRequest {
     let one = |(id, bytes): &(&str, &'static [u8])| {
         SyncGroupRequestAssignment::default().with_member_id(text(id)).with_assignment(Bytes::from_static(bytes))
     };
@@ -61,12 +61,12 @@ fn sync_request(member_id: &str, generation: i32, assignments: &[(&str, &'static
         .with_assignments(assignments.iter().map(one).collect())
 }
 
-fn beat(bench: &mut Bench, conn: ConnId, member_id: &str, generation: i32) -> i16 {
+pub(super) fn beat(bench: &mut Bench, conn: ConnId, member_id: &str, generation: i32) -> i16 {
     let request = HeartbeatRequest::default().with_group_id(group()).with_member_id(text(member_id)).with_generation_id(generation);
     bench.ask(conn, 4, &request).error_code
 }
 
-fn commit(bench: &mut Bench, conn: ConnId, member_id: &str, generation: i32) -> i16 {
+pub(super) fn commit(bench: &mut Bench, conn: ConnId, member_id: &str, generation: i32) -> i16 {
     let partition = OffsetCommitRequestPartition::default().with_committed_offset(7);
     let topic = OffsetCommitRequestTopic::default().with_name(topic_name("t")).with_partitions(vec![partition]);
     let request = OffsetCommitRequest::default().with_group_id(group()).with_member_id(text(member_id)).with_topics(vec![topic]);
@@ -160,24 +160,4 @@ fn a_static_member_that_returns_fences_its_former_self() {
     let request = HeartbeatRequest::default().with_group_id(group()).with_member_id(text(&before)).with_generation_id(2);
     let answer = bench.ask(one, 4, &request.with_group_instance_id(Some(text("i"))));
     assert_eq!(answer.error_code, code::FENCED_INSTANCE_ID);
-}
-
-#[test]
-fn a_coordinator_that_moves_tells_who_waits_and_takes_the_offsets_along() {
-    let mut bench = Bench::new();
-    let at = bench.cluster.coordinator_of(0, "g").expect("a coordinator");
-    let conn = bench.connect(at);
-    assert_eq!(commit(&mut bench, conn, "", -1), code::NONE);
-    let member_id = join(&mut bench, conn);
-    joined(&mut bench, conn).expect("alone");
-    bench.ask(conn, SYNC, &sync_request(&member_id, 1, &[]));
-    let waiting = bench.connect(at);
-    join(&mut bench, waiting);
-    let next = (at + 1) % 3;
-    bench.cluster.move_coordinator(0, "g", next);
-    assert_eq!(joined(&mut bench, waiting).expect("told at once").error_code, code::NOT_COORDINATOR);
-    assert_eq!(beat(&mut bench, conn, &member_id, 1), code::NOT_COORDINATOR);
-    let conn = bench.connect(next);
-    assert_eq!(beat(&mut bench, conn, &member_id, 1), code::REBALANCE_IN_PROGRESS);
-    assert_eq!(bench.cluster.committed("g", "t", 0), Some(7));
 }

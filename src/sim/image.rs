@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::broker::MetadataFault;
 use super::code;
+use super::coordinator::GROUP;
 
 /// A broker in an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +58,8 @@ pub struct Image {
     pub controller: i32,
     /// By name.
     pub topics: BTreeMap<String, ImageTopic>,
+    /// Who leads the partition that a group's (0) or a transactional id's (1) log lies in; −1: nobody.
+    pub coordinators: BTreeMap<(i8, String), i32>,
 }
 
 impl Image {
@@ -72,6 +75,9 @@ impl Image {
                     partition.leader = -1;
                     partition.error_code = *error_code;
                 }
+                let log_of = |key_type: i8| if key_type == GROUP { "__consumer_offsets" } else { "__transaction_state" };
+                let is_chosen = |key_type: i8| topic.as_ref().is_none_or(|only| only == log_of(key_type));
+                image.coordinators.iter_mut().filter(|((key_type, _), _)| is_chosen(*key_type)).for_each(|(_, at)| *at = -1);
             }
         }
         image

@@ -49,6 +49,8 @@ pub struct Log {
     max_bytes: usize,
     epochs: Vec<(i32, i64)>,
     ongoing: BTreeMap<i64, i64>,
+    /// Transactions that ended, and whose marker is not replicated yet: (first record, marker).
+    unreplicated: Vec<(i64, i64)>,
     aborted: Vec<AbortedTransaction>,
 }
 
@@ -64,6 +66,7 @@ impl Log {
             max_bytes,
             epochs: Vec::new(),
             ongoing: BTreeMap::new(),
+            unreplicated: Vec::new(),
             aborted: Vec::new(),
         }
     }
@@ -83,9 +86,11 @@ impl Log {
         self.high_watermark
     }
 
-    /// Where a read_committed consumer stops: the first open transaction, or the high watermark.
+    /// Where a read_committed consumer stops: the first transaction that is open, or whose marker is not replicated, or the high watermark
+    /// (Kafka: `ProducerStateManager.firstUnstableOffset`).
     pub fn last_stable_offset(&self) -> i64 {
-        self.ongoing.values().copied().min().map_or(self.high_watermark, |first| first.min(self.high_watermark))
+        let unstable = self.ongoing.values().copied().chain(self.unreplicated.iter().map(|(first, _)| *first)).min();
+        unstable.map_or(self.high_watermark, |first| first.min(self.high_watermark))
     }
 
     /// The first offset of this producer's open transaction.
@@ -122,6 +127,7 @@ impl Log {
         let (records, header) = batch::control_batch(producer_id, producer_epoch, committed, timestamp_ms);
         let offset = self.append(&records, header, leader_epoch);
         let first = self.ongoing.remove(&producer_id);
+        self.unreplicated.extend(first.map(|first| (first, offset)));
         if let (false, Some(first_offset)) = (committed, first) {
             self.aborted.push(AbortedTransaction { producer_id, first_offset, last_offset: offset });
         }
@@ -142,11 +148,13 @@ impl Log {
     /// All replicas have everything: the high watermark moves to the end.
     pub fn commit(&mut self) {
         self.high_watermark = self.end_offset;
+        self.unreplicated.clear();
     }
 
-    /// What a new leader does that never got the uncommitted tail: it is gone.
-    pub fn truncate_to_high_watermark(&mut self) {
-        while self.batches.back().is_some_and(|last| last.header.base_offset >= self.high_watermark) {
+    /// What a new leader does that never got what lies behind `offset`: it is gone, batch by batch. Transactions that ended there are open
+    /// again.
+    pub fn truncate_to(&mut self, offset: i64) {
+        while self.batches.back().is_some_and(|last| last.header.base_offset >= offset) {
             if let Some(last) = self.batches.pop_back() {
                 self.bytes -= last.bytes.len();
                 self.end_offset = last.header.base_offset;
@@ -154,7 +162,18 @@ impl Log {
         }
         let end = self.end_offset;
         self.epochs.retain(|(_, start)| *start < end);
-        self.ongoing.retain(|_, first| *first < end);
+        self.high_watermark = self.high_watermark.min(end);
+        self.aborted.retain(|aborted| aborted.last_offset < end);
+        self.unreplicated.retain(|(_, marker)| *marker < end);
+        let start = self.start_offset;
+        self.ongoing.retain(|_, first| *first < start);
+        for stored in self.batches.iter().filter(|stored| stored.header.is_transactional()) {
+            if stored.header.is_control() {
+                self.ongoing.remove(&stored.header.producer_id);
+            } else {
+                self.ongoing.entry(stored.header.producer_id).or_insert(stored.header.base_offset);
+            }
+        }
     }
 
     /// Removes what lies below `offset`, as DeleteRecords does, batch by batch.
@@ -210,7 +229,8 @@ impl Log {
         let next = self.epochs.iter().find(|(known, _)| *known > epoch);
         let end = next.map(|(_, start)| *start).or_else(|| (epoch < current_epoch).then_some(self.end_offset))?;
         let known = self.epochs.iter().rev().find(|(known, _)| *known <= epoch).map(|(known, _)| *known);
-        known.map(|known| (known, end))
+        // An epoch older than all that are known ended where the first of them began.
+        Some((known.unwrap_or(epoch), end))
     }
 
     /// The epoch under which the record at `offset` was appended; −1 where nothing was.

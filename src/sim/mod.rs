@@ -30,12 +30,17 @@ pub mod client;
 pub mod cluster;
 pub mod code;
 pub mod control;
+pub mod coordinator;
+#[cfg(test)]
+mod coordinator_tests;
+pub mod departure;
 pub mod fault;
 #[cfg(test)]
 mod fault_tests;
 pub mod fetch_session;
 pub mod frame;
 pub mod group;
+pub mod group_log;
 #[cfg(test)]
 mod group_tests;
 pub mod image;

@@ -131,6 +131,7 @@ impl Group {
         self.generation += 1;
         if self.members.is_empty() {
             self.state = State::Empty;
+            self.store();
             return Vec::new();
         }
         self.state = State::CompletingRebalance;
@@ -217,6 +218,7 @@ impl Group {
             }
         }
         self.state = State::Stable;
+        self.store();
         let mut answers = Vec::new();
         let ids: Vec<String> = self.members.keys().cloned().collect();
         for member_id in ids {

@@ -51,6 +51,8 @@ pub struct Partition {
     pub log: Log,
     /// While set, followers do not fetch: the high watermark stands and acks=all waits.
     pub replication_held: bool,
+    /// Where the log ended when the leader took over.
+    pub epoch_start_offset: i64,
     producers: BTreeMap<i32, ProducerStates>,
 }
 
@@ -64,6 +66,7 @@ impl Partition {
             leader_epoch: 0,
             log: Log::new(log_max_bytes),
             replication_held: false,
+            epoch_start_offset: 0,
             producers: BTreeMap::new(),
         }
     }
@@ -88,8 +91,8 @@ impl Partition {
     }
 
     /// Replicas forget what a truncation took away: they read the log anew.
-    pub fn truncate_to_high_watermark(&mut self) {
-        self.log.truncate_to_high_watermark();
+    pub fn truncate_to(&mut self, offset: i64) {
+        self.log.truncate_to(offset);
         self.producers.clear();
     }
 
@@ -105,20 +108,30 @@ impl Partition {
         }
         self.leader = leader;
         self.leader_epoch += 1;
+        self.epoch_start_offset = self.log.end_offset();
     }
 
     /// Whether `broker` may answer for the partition to one who believes in `known_epoch` (−1: does not say). Only a replica compares
     /// epochs, and does so before it looks whether it leads (Kafka: `Partition.checkCurrentLeaderEpoch`).
     pub fn admit(&self, broker: i32, known_epoch: i32) -> Result<(), i16> {
-        if self.replicas.contains(&broker) && known_epoch >= 0 {
-            if known_epoch < self.leader_epoch {
-                return Err(code::FENCED_LEADER_EPOCH);
-            }
-            if known_epoch > self.leader_epoch {
-                return Err(code::UNKNOWN_LEADER_EPOCH);
-            }
-        }
+        self.admit_reader(broker, known_epoch)?;
         if self.leader == Some(broker) { Ok(()) } else { Err(code::NOT_LEADER_OR_FOLLOWER) }
+    }
+
+    /// The same, where any replica will do.
+    pub fn admit_reader(&self, broker: i32, known_epoch: i32) -> Result<(), i16> {
+        match known_epoch {
+            _ if !self.replicas.contains(&broker) => Err(code::NOT_LEADER_OR_FOLLOWER),
+            0.. if known_epoch < self.leader_epoch => Err(code::FENCED_LEADER_EPOCH),
+            0.. if known_epoch > self.leader_epoch => Err(code::UNKNOWN_LEADER_EPOCH),
+            _ => Ok(()),
+        }
+    }
+
+    /// Where the log of this replica ends: a follower that is held back has what is committed.
+    pub fn end_offset_at(&self, broker: i32) -> i64 {
+        let lags = self.replication_held && self.leader != Some(broker);
+        if lags { self.log.high_watermark() } else { self.log.end_offset() }
     }
 }
 

@@ -1,6 +1,7 @@
 //! FindCoordinator 0–6, for groups (0) and transactional ids (1).
 //!
-//! Invariant: the broker named here is the one whose group and transaction APIs do not answer 16. Deliberately not here: share groups.
+//! Invariant: a broker whose metadata is fresh names the one whose group and transaction APIs do not answer 16. Deliberately not here:
+//! share groups.
 
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::{BrokerId, FindCoordinatorRequest, FindCoordinatorResponse};
@@ -15,7 +16,7 @@ impl Api for FindCoordinator {
     type Request = FindCoordinatorRequest;
 
     fn handle(cluster: &mut Cluster, call: &Call, request: FindCoordinatorRequest) -> Reply {
-        let found = keys(call, &request).into_iter().map(|key| locate(cluster, request.key_type, &key)).collect();
+        let found = keys(call, &request).into_iter().map(|key| locate(cluster, call, request.key_type, &key)).collect();
         respond(call, found)
     }
 
@@ -31,11 +32,16 @@ fn keys(call: &Call, request: &FindCoordinatorRequest) -> Vec<String> {
     request.coordinator_keys.iter().map(|key| key.to_string()).collect()
 }
 
-fn locate(cluster: &mut Cluster, key_type: i8, key: &str) -> Coordinator {
+/// From what this broker knows of the cluster, like metadata: it may name who has left, or nobody (`KafkaApis.getCoordinator`).
+fn locate(cluster: &mut Cluster, call: &Call, key_type: i8, key: &str) -> Coordinator {
     if !matches!(key_type, 0 | 1) {
         return missing(key, code::INVALID_REQUEST);
     }
-    let Some(broker) = cluster.coordinator_of(key_type, key).and_then(|id| cluster.brokers.get(&id)) else {
+    // A key that is younger than what the broker knows is looked up as it is: in Kafka its partition was there before it.
+    let now = cluster.coordinator_of(key_type, key);
+    let image = cluster.image_at(call.broker);
+    let told = image.coordinators.get(&(key_type, key.to_owned())).copied().or(now);
+    let Some(broker) = told.and_then(|id| image.brokers.iter().find(|broker| broker.id == id)) else {
         return missing(key, code::COORDINATOR_NOT_AVAILABLE);
     };
     Coordinator::default()

@@ -7,6 +7,8 @@ use kafka_protocol::messages::{GroupId, ListGroupsRequest, ListGroupsResponse};
 
 use super::{Api, Call, Reply, text};
 use crate::sim::cluster::Cluster;
+use crate::sim::code;
+use crate::sim::coordinator::GROUP;
 
 pub(crate) struct ListGroups;
 
@@ -15,8 +17,12 @@ impl Api for ListGroups {
 
     fn handle(cluster: &mut Cluster, call: &Call, request: ListGroupsRequest) -> Reply {
         let mut response = ListGroupsResponse::default();
+        if cluster.is_loading(GROUP, call.broker) {
+            // What is there already is listed beside it (`GroupCoordinator.handleListGroups`).
+            response.error_code = code::COORDINATOR_LOAD_IN_PROGRESS;
+        }
         let ids: Vec<String> = cluster.groups.iter().map(|(id, _)| id.clone()).collect();
-        for id in ids.iter().filter(|id| cluster.coordinator_of(0, id) == Some(call.broker)).collect::<Vec<_>>() {
+        for id in ids.iter().filter(|id| cluster.coordinates(call, id).is_ok()).collect::<Vec<_>>() {
             let Some(group) = cluster.groups.get(id) else { continue };
             let name = group.state.name();
             if !request.states_filter.is_empty() && !request.states_filter.iter().any(|state| state.eq_ignore_ascii_case(name)) {

@@ -7,6 +7,7 @@ use kafka_protocol::messages::{SyncGroupRequest, SyncGroupResponse};
 use super::{Api, Call, Reply};
 use crate::sim::cluster::Cluster;
 use crate::sim::code;
+use crate::sim::profile::Profile;
 
 pub(crate) struct SyncGroup;
 
@@ -24,7 +25,11 @@ impl Api for SyncGroup {
 
     fn handle(cluster: &mut Cluster, call: &Call, request: SyncGroupRequest) -> Reply {
         if let Err(error_code) = cluster.coordinates(call, request.group_id.as_str()) {
-            return Self::refuse(cluster, call, request, error_code);
+            // While it loads, a release with the older coordinator sends members back to join (`GroupCoordinator.handleSyncGroup`); the
+            // newer one says 14 (`GroupCoordinatorService.syncGroup`).
+            let is_older = cluster.brokers.get(&call.broker).is_some_and(|broker| broker.profile == Profile::V3_6);
+            let says_27 = error_code == code::COORDINATOR_LOAD_IN_PROGRESS && is_older;
+            return Self::refuse(cluster, call, request, if says_27 { code::REBALANCE_IN_PROGRESS } else { error_code });
         }
         let now = cluster.now;
         let Some(group) = cluster.groups.get_mut(request.group_id.as_str()) else {

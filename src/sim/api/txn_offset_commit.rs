@@ -47,6 +47,9 @@ impl Api for TxnOffsetCommit {
 
     fn handle(cluster: &mut Cluster, call: &Call, request: TxnOffsetCommitRequest) -> Reply {
         let error_code = commit(cluster, call, &request).err().unwrap_or(code::NONE);
+        // Producers before 2.0 know no 14 (`KafkaApis.handleTxnOffsetCommitRequest`).
+        let is_old = call.version < 2 && error_code == code::COORDINATOR_LOAD_IN_PROGRESS;
+        let error_code = if is_old { code::COORDINATOR_NOT_AVAILABLE } else { error_code };
         Self::refuse(cluster, call, request, error_code)
     }
 
