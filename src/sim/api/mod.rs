@@ -28,6 +28,9 @@ pub(crate) mod end_txn;
 #[cfg(test)]
 mod every_version;
 pub(crate) mod fetch;
+pub(crate) mod fetch_read;
+#[cfg(test)]
+mod fetch_tests;
 pub(crate) mod find_coordinator;
 pub(crate) mod heartbeat;
 pub(crate) mod init_producer_id;
