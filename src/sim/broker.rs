@@ -87,6 +87,11 @@ impl Broker {
         self.running && !self.refusing
     }
 
+    /// Whether other brokers get answers from it.
+    pub fn answers(&self) -> bool {
+        self.running && self.hang.is_none()
+    }
+
     /// Whether it may lead partitions and coordinate groups.
     pub fn serves(&self) -> bool {
         self.running && self.listed

@@ -219,7 +219,8 @@ impl Cluster {
         let waits = self.waiting.iter().filter(|waiting| !self.is_frozen(waiting.call.broker)).map(|waiting| waiting.deadline).min();
         let delayed = self.delayed.keys().next().map(|(at, _)| *at);
         let scheduled = self.schedule.peek().map(|Reverse((at, _))| *at);
-        [waits, delayed, scheduled, self.next_group_timeout(), self.transactions.next_timeout()].into_iter().flatten().min()
+        let seats = self.next_seat_change();
+        [waits, delayed, scheduled, seats, self.next_group_timeout(), self.next_transaction_timeout()].into_iter().flatten().min()
     }
 
     /// Whether a driver should read more of this connection: not while a frozen broker takes no bytes, nor far ahead of the answers.

@@ -12,7 +12,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::api::Call;
-use super::broker::Broker;
 use super::cluster::Cluster;
 use super::code;
 
@@ -88,8 +87,13 @@ impl Cluster {
     /// From when on a key's coordinator does by itself what falls due; `None` while it is dead or frozen.
     pub(crate) fn acts_from(&self, key_type: i8, key: &str) -> Option<Duration> {
         let Some(seat) = self.known_seat(key_type, key) else { return Some(Duration::ZERO) };
-        let is_alive = |broker: &&Broker| broker.running && broker.hang.is_none();
-        self.brokers.get(&seat.at).filter(is_alive).map(|_| seat.loaded_at)
+        self.brokers.get(&seat.at).filter(|broker| broker.answers()).map(|_| seat.loaded_at)
+    }
+
+    /// When the next seat is taken, or the next log loaded.
+    pub(crate) fn next_seat_change(&self) -> Option<Duration> {
+        let moments = self.seats.values().flat_map(BTreeMap::values).flat_map(|seat| [seat.elected_at, seat.loaded_at]);
+        moments.filter(|at| *at > self.now).min()
     }
 
     /// Whether the broker still loads any key of this type; one partition of the log holds many.

@@ -193,16 +193,6 @@ impl Groups {
     pub(crate) fn remove(&mut self, group_id: &str) {
         self.by_id.remove(group_id);
     }
-
-    /// A transaction's offsets become the group's, or are forgotten.
-    pub(crate) fn end_transaction(&mut self, producer_id: i64, committed: bool) {
-        for group in self.by_id.values_mut() {
-            let pending = group.pending.remove(&producer_id).unwrap_or_default();
-            if committed {
-                group.offsets.extend(pending);
-            }
-        }
-    }
 }
 
 impl Cluster {

@@ -47,6 +47,9 @@ pub mod image;
 pub mod inspect;
 pub mod load;
 pub mod log;
+#[cfg(test)]
+mod marker_tests;
+pub mod markers;
 pub mod producer_state;
 pub mod profile;
 pub mod rebalance;
@@ -54,6 +57,8 @@ pub mod tally;
 pub mod tcp;
 pub mod topic;
 pub mod transaction;
+#[cfg(test)]
+mod transaction_tests;
 pub mod waiting;
 
 /// The cluster id that every simulated broker gives.

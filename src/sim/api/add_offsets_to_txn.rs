@@ -16,7 +16,7 @@ fn add(cluster: &mut Cluster, call: &Call, request: &AddOffsetsToTxnRequest) -> 
     cluster.coordinates_transaction(call, id)?;
     let identity = Identity { producer_id: request.producer_id.0, epoch: request.producer_epoch };
     let fenced = if call.version >= 2 { code::PRODUCER_FENCED } else { code::INVALID_PRODUCER_EPOCH };
-    cluster.transactions.add_partitions(cluster.now, id, identity, fenced, Vec::new())
+    cluster.transactions.add_group(cluster.now, id, identity, fenced, request.group_id.as_str())
 }
 
 impl Api for AddOffsetsToTxn {

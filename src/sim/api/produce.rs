@@ -156,6 +156,7 @@ fn try_append(cluster: &mut Cluster, call: &Call, part: &mut Appended, records: 
     if header.compression() == ZSTD && call.version < 7 {
         return Err(code::UNSUPPORTED_COMPRESSION_TYPE);
     }
+    let coordinator = transactional_id.map_or(Ok(()), |id| cluster.transaction_coordinator_answers(id));
     let partition = cluster.topics.partition_mut(&part.topic, part.partition).ok_or(code::UNKNOWN_TOPIC_OR_PARTITION)?;
     partition.admit(call.broker, -1)?;
     part.log_start_offset = partition.log.start_offset();
@@ -173,11 +174,14 @@ fn try_append(cluster: &mut Cluster, call: &Call, part: &mut Appended, records: 
                 // The second transaction protocol expects 0 where nothing is known (KIP-890).
                 return Err(code::OUT_OF_ORDER_SEQUENCE);
             }
-            if header.is_transactional() {
-                // From version 12 on, producing is what adds a partition to its transaction (KIP-890).
-                let may_add = call.version >= 12;
+            if header.is_transactional() && !is_open {
+                // The first batch of a transaction here is asked about at the coordinator; from version 12 on, it adds the partition
+                // (KIP-890). What only time can mend is told as 19 (`ReplicaManager.handleProduceAppend`).
+                let transactional_id = transactional_id.ok_or(code::INVALID_TXN_STATE)?;
                 let key = (part.topic.as_str(), part.partition);
-                cluster.transactions.admit_batch(now, transactional_id, &header, key, may_add)?;
+                let admitted =
+                    coordinator.and_then(|()| cluster.transactions.admit_batch(now, transactional_id, &header, key, call.version >= 12));
+                admitted.map_err(|error_code| if is_passing(error_code) { code::NOT_ENOUGH_REPLICAS } else { error_code })?;
             }
             let epoch = partition.leader_epoch;
             let base_offset = partition.log.append(records, header.clone(), epoch);
@@ -191,6 +195,12 @@ fn try_append(cluster: &mut Cluster, call: &Call, part: &mut Appended, records: 
     part.base_offset = base_offset;
     part.required = Some((base_offset + i64::from(header.last_offset_delta) + 1, partition.leader_epoch));
     Ok(())
+}
+
+fn is_passing(error_code: i16) -> bool {
+    const COORDINATORS: [i16; 4] =
+        [code::NETWORK_EXCEPTION, code::COORDINATOR_LOAD_IN_PROGRESS, code::COORDINATOR_NOT_AVAILABLE, code::CONCURRENT_TRANSACTIONS];
+    COORDINATORS.contains(&error_code)
 }
 
 fn respond(cluster: &Cluster, call: &Call, parts: &[Appended]) -> Reply {
