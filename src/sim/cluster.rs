@@ -17,6 +17,7 @@ use super::coordinator::Seats;
 use super::departure::Windows;
 use super::fault::{Fault, Faults};
 use super::group::Groups;
+use super::image::Image;
 use super::inspect::Observed;
 use super::profile::Profile;
 use super::topic::{Partition, Topic, Topics};
@@ -124,6 +125,8 @@ pub struct Cluster {
     pub(crate) topics: Topics,
     pub(crate) seats: Seats,
     pub(crate) windows: Windows,
+    /// What the cluster was like, and until when it is told so; the oldest first.
+    pub(crate) old_news: Vec<(Duration, Image)>,
     pub(crate) groups: Groups,
     pub(crate) transactions: Transactions,
     pub(crate) waiting: Vec<Waiting>,
@@ -153,6 +156,7 @@ impl Cluster {
             topics: Topics::default(),
             seats: Seats::new(),
             windows: options.windows,
+            old_news: Vec::new(),
             groups: Groups::default(),
             transactions: Transactions::default(),
             waiting: Vec::new(),

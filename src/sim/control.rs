@@ -345,7 +345,7 @@ impl Cluster {
 
     /// The cluster as this broker tells it.
     pub(crate) fn image_at(&mut self, broker: i32) -> Image {
-        let image = self.image();
+        let image = self.known_image();
         let now = self.now;
         let Some(broker) = self.brokers.get_mut(&broker) else { return image };
         broker.metadata_faults.retain(|(_, until)| *until > now);

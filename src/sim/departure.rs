@@ -12,8 +12,9 @@
 
 use std::time::Duration;
 
-use super::broker::{Hang, MetadataFault};
+use super::broker::Hang;
 use super::cluster::Cluster;
+use super::image::Image;
 
 /// How long what follows from a departure takes, in virtual time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,7 +48,7 @@ pub enum Leaving {
 
 impl Cluster {
     /// From now on, changes take this long.
-    pub fn set_windows(&mut self, windows: super::departure::Windows) {
+    pub fn set_windows(&mut self, windows: Windows) {
         self.windows = windows;
     }
 
@@ -85,15 +86,18 @@ impl Cluster {
 
     /// What brokers tell of the cluster lags behind what is about to change.
     pub(crate) fn tell_old_news(&mut self) {
-        let old_news = self.windows.old_news;
-        if old_news.is_zero() {
-            return;
+        let (now, old_news) = (self.now, self.windows.old_news);
+        if !old_news.is_zero() {
+            let image = self.image();
+            self.old_news.retain(|(until, _)| *until > now);
+            self.old_news.push((now + old_news, image));
         }
-        let image = self.image();
-        let all: Vec<i32> = self.brokers.keys().copied().collect();
-        for broker in all {
-            self.distort_metadata(broker, MetadataFault::Stale(Box::new(image.clone())), old_news);
-        }
+    }
+
+    /// The cluster as brokers know it: as it was, where their news are old.
+    pub(crate) fn known_image(&self) -> Image {
+        let still_told = self.old_news.iter().find(|(until, _)| *until > self.now);
+        still_told.map_or_else(|| self.image(), |(_, image)| image.clone())
     }
 
     /// `leaving` leads this partition no more; `next` does, once the handover is over.

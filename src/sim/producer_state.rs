@@ -29,6 +29,7 @@ pub enum Verdict {
 #[derive(Clone, Debug, Default)]
 struct Entry {
     epoch: i16,
+    last_timestamp_ms: i64,
     batches: VecDeque<Remembered>,
 }
 
@@ -37,6 +38,19 @@ struct Remembered {
     first_sequence: i32,
     last_sequence: i32,
     base_offset: i64,
+}
+
+/// A producer as DescribeProducers tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownProducer {
+    /// Its id.
+    pub producer_id: i64,
+    /// Its epoch.
+    pub epoch: i16,
+    /// −1: none in this epoch.
+    pub last_sequence: i32,
+    /// Of its last batch or marker.
+    pub last_timestamp_ms: i64,
 }
 
 /// One replica's memory for one partition.
@@ -75,6 +89,16 @@ impl ProducerStates {
         self.producers.get(&producer_id).is_some_and(|entry| !entry.batches.is_empty())
     }
 
+    /// Every producer that is known here.
+    pub fn known(&self) -> impl Iterator<Item = KnownProducer> {
+        self.producers.iter().map(|(producer_id, entry)| KnownProducer {
+            producer_id: *producer_id,
+            epoch: entry.epoch,
+            last_sequence: entry.batches.back().map_or(-1, |last| last.last_sequence),
+            last_timestamp_ms: entry.last_timestamp_ms,
+        })
+    }
+
     /// Takes note of a batch that was appended (its header carries its offset).
     pub fn apply(&mut self, header: &BatchHeader) {
         self.applied_to = header.last_offset() + 1;
@@ -86,6 +110,7 @@ impl ProducerStates {
             entry.epoch = header.producer_epoch;
             entry.batches.clear();
         }
+        entry.last_timestamp_ms = header.max_timestamp_ms;
         if header.is_control() {
             return;
         }

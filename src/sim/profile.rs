@@ -62,6 +62,7 @@ const TABLE: &[(ApiKey, Range, Range)] = &[
     (ApiKey::CreatePartitions, (0, 3), (0, 3)),
     (ApiKey::DeleteGroups, (0, 2), (0, 2)),
     (ApiKey::DescribeCluster, (0, 0), (0, 2)),
+    (ApiKey::DescribeProducers, (0, 0), (0, 0)),
 ];
 
 impl Profile {

@@ -1,9 +1,11 @@
-//! Requests that wait inside a broker: a fetch for bytes, a produce with acks=all for the high watermark.
+//! Requests that wait inside a broker: a fetch for bytes, a produce with acks=all for the high watermark,
+//! a delete for its followers.
 //!
 //! Invariant: every wait ends, at its deadline at the latest. Deliberately not here: JoinGroup and SyncGroup, which wait in `group`.
 
 use std::time::Duration;
 
+use super::api::delete_records::DeleteWait;
 use super::api::fetch::FetchWait;
 use super::api::produce::ProduceWait;
 use super::api::{Call, Reply};
@@ -22,6 +24,7 @@ pub(crate) struct Waiting {
 pub(crate) enum Kind {
     Fetch(Box<FetchWait>),
     Produce(Box<ProduceWait>),
+    DeleteRecords(Box<DeleteWait>),
 }
 
 impl Cluster {
@@ -39,6 +42,7 @@ impl Cluster {
             let reply = match &mut waiting.kind {
                 Kind::Fetch(wait) => wait.answer(self, &waiting.call, is_over),
                 Kind::Produce(wait) => wait.answer(self, &waiting.call, is_over),
+                Kind::DeleteRecords(wait) => wait.answer(self, &waiting.call, is_over),
             };
             match reply {
                 Reply::Now(frame) => self.complete(&waiting.call, frame),

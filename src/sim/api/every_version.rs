@@ -6,6 +6,7 @@ use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::describe_producers_request::TopicRequest;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
@@ -116,6 +117,10 @@ fn ask_everything(profile: Profile) -> Asker {
         let partition = DeleteRecordsPartition::default().with_offset(1);
         let topic = DeleteRecordsTopic::default().with_name(topic_name("t")).with_partitions(vec![partition]);
         DeleteRecordsRequest::default().with_topics(vec![topic])
+    });
+    asker.each(|_| {
+        let topic = TopicRequest::default().with_name(topic_name("t")).with_partition_indexes(vec![0, 9]);
+        DescribeProducersRequest::default().with_topics(vec![topic])
     });
     asker.each(|_| {
         let topic = DescribeConfigsResource::default().with_resource_type(2).with_resource_name(text("t"));

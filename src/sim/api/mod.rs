@@ -24,6 +24,7 @@ pub(crate) mod delete_topics;
 pub(crate) mod describe_cluster;
 pub(crate) mod describe_configs;
 pub(crate) mod describe_groups;
+pub(crate) mod describe_producers;
 pub(crate) mod end_txn;
 #[cfg(test)]
 mod every_version;
@@ -213,6 +214,7 @@ fn dispatch(cluster: &mut Cluster, call: &mut Call, frame: &Bytes, faults: &[Fau
         ApiKey::DescribeCluster => run::<describe_cluster::DescribeCluster>(cluster, call, frame, faults),
         ApiKey::DescribeConfigs => run::<describe_configs::DescribeConfigs>(cluster, call, frame, faults),
         ApiKey::DescribeGroups => run::<describe_groups::DescribeGroups>(cluster, call, frame, faults),
+        ApiKey::DescribeProducers => run::<describe_producers::DescribeProducers>(cluster, call, frame, faults),
         ApiKey::EndTxn => run::<end_txn::EndTxn>(cluster, call, frame, faults),
         ApiKey::Fetch => run::<fetch::Fetch>(cluster, call, frame, faults),
         ApiKey::FindCoordinator => run::<find_coordinator::FindCoordinator>(cluster, call, frame, faults),
