@@ -112,6 +112,7 @@ impl Cluster {
         broker.running = true;
         broker.listed = true;
         broker.refusing = false;
+        broker.coordinates = true;
         broker.hang = None;
         let mut orphans = Vec::new();
         for topic in self.topics.iter_mut() {

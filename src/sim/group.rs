@@ -91,6 +91,10 @@ pub(crate) struct Group {
     pub(crate) offsets: Offsets,
     pub(crate) pending: BTreeMap<i64, Offsets>,
     pub(crate) stored: Stored,
+    /// Members that were put out: silent for too long, or not back in time for a rebalance.
+    pub(crate) expelled: u64,
+    /// Commits that put an offset back.
+    pub(crate) put_back: u64,
 }
 
 /// An answer that has become due.
@@ -136,6 +140,15 @@ impl Group {
         if self.state == State::CompletingRebalance { Err(code::REBALANCE_IN_PROGRESS) } else { Ok(()) }
     }
 
+    /// Takes note of offsets, from a commit or from a transaction that committed.
+    pub(crate) fn commit(&mut self, offsets: impl IntoIterator<Item = ((String, i32), Committed)>) {
+        for (partition, committed) in offsets {
+            let offset = committed.offset;
+            let before = self.offsets.insert(partition, committed);
+            self.put_back += u64::from(before.is_some_and(|before| before.offset > offset));
+        }
+    }
+
     /// Whether a transaction that is still open has an offset for this partition.
     pub(crate) fn is_unstable(&self, topic: &str, partition: i32) -> bool {
         self.pending.values().any(|offsets| offsets.contains_key(&(topic.to_owned(), partition)))
@@ -159,6 +172,7 @@ impl Group {
         self.promised.retain(|_, until| *until > now);
         let is_silent = |member: &Member| member.joining.is_none() && member.syncing.is_none() && member.session_ends <= now;
         let silent: BTreeSet<String> = self.members.iter().filter(|(_, member)| is_silent(member)).map(|(id, _)| id.clone()).collect();
+        self.expelled += silent.len() as u64;
         for member_id in silent {
             answers.extend(self.remove(now, &member_id));
         }
@@ -246,6 +260,21 @@ impl Cluster {
     pub fn committed(&self, group_id: &str, topic: &str, partition: i32) -> Option<i64> {
         let group = self.groups.get(group_id)?;
         group.offsets.get(&(topic.to_owned(), partition)).map(|committed| committed.offset)
+    }
+
+    /// A group's generation; a rebalance that came to its end counts it up.
+    pub fn generation(&self, group_id: &str) -> Option<i32> {
+        self.groups.get(group_id).map(|group| group.generation)
+    }
+
+    /// How many members a group put out: silent for too long, or not back in time for a rebalance.
+    pub fn members_expelled(&self, group_id: &str) -> u64 {
+        self.groups.get(group_id).map_or(0, |group| group.expelled)
+    }
+
+    /// How often a commit put one of a group's offsets back.
+    pub fn commits_put_back(&self, group_id: &str) -> u64 {
+        self.groups.get(group_id).map_or(0, |group| group.put_back)
     }
 
     /// A group's state and how many members it has.

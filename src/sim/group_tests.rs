@@ -127,6 +127,7 @@ fn a_silent_member_is_out_when_its_session_ends() {
         assert_eq!(beat(&mut bench, one, &first, 2), expected);
     }
     assert_eq!(beat(&mut bench, two, &second, 2), code::UNKNOWN_MEMBER_ID);
+    assert_eq!((bench.cluster.members_expelled("g"), bench.cluster.generation("g")), (1, Some(2)));
 }
 
 #[test]
@@ -146,6 +147,7 @@ fn who_does_not_join_in_time_is_left_behind() {
     let answer = joined(&mut bench, three).expect("time is up");
     assert_eq!((answer.error_code, answer.generation_id), (code::NONE, 3));
     assert_eq!(bench.cluster.group_state("g"), Some((State::CompletingRebalance, 2)));
+    assert_eq!((bench.cluster.members_expelled("g"), bench.cluster.generation("g")), (1, Some(3)));
 }
 
 #[test]

@@ -71,6 +71,7 @@ fn while_markers_are_being_written_the_coordinator_says_51() {
     assert_eq!(produce(&mut bench, leader, identity, 0), code::NONE);
     assert_eq!(end(&mut bench, coordinator, identity, true), code::NONE);
     bench.pass(SECOND - MS);
+    assert_eq!(bench.cluster.transaction_state("tx"), Some("PrepareCommit"));
     assert_eq!(end(&mut bench, coordinator, identity, true), code::CONCURRENT_TRANSACTIONS);
     assert_eq!(end(&mut bench, coordinator, identity, false), code::INVALID_TXN_STATE);
     assert_eq!(add(&mut bench, coordinator, identity), code::CONCURRENT_TRANSACTIONS);
@@ -206,6 +207,7 @@ fn pending_offsets_are_unstable_until_the_groups_coordinator_has_the_marker() {
     assert_eq!(add(&mut bench, coordinator, identity), code::CONCURRENT_TRANSACTIONS);
     bench.pass(MS);
     assert_eq!(stable_offset(&mut bench, group), (code::NONE, 41));
+    assert_eq!((bench.cluster.transaction_state("tx"), bench.cluster.commits_put_back("g")), (Some("CompleteCommit"), 0));
     assert_eq!(add(&mut bench, coordinator, identity), code::NONE);
 }
 

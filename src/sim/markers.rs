@@ -53,12 +53,12 @@ impl Cluster {
         let with_pending: Vec<String> = self.groups.iter().filter(|(_, group)| has(group)).map(|(id, _)| id.clone()).collect();
         let (now, mut is_left) = (self.now, false);
         for id in with_pending {
-            if !self.acts_from(GROUP, &id).is_some_and(|from| from <= now) {
+            if self.acts_from(GROUP, &id).is_none_or(|from| from > now) {
                 is_left = true;
             } else if let Some(group) = self.groups.get_mut(&id) {
                 let pending = group.pending.remove(&producer_id).unwrap_or_default();
                 if committed {
-                    group.offsets.extend(pending);
+                    group.commit(pending);
                 }
                 self.dirty = true;
             }

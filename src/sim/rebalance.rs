@@ -126,7 +126,9 @@ impl Group {
         if !is_over && !is_complete {
             return Vec::new();
         }
+        let before = self.members.len();
         self.members.retain(|_, member| member.joining.is_some());
+        self.expelled += (before - self.members.len()) as u64;
         self.rebalance_ends = None;
         self.generation += 1;
         if self.members.is_empty() {

@@ -169,6 +169,18 @@ impl Transaction {
 }
 
 impl Cluster {
+    /// Kafka's name for the state of a transaction.
+    pub fn transaction_state(&self, transactional_id: &str) -> Option<&'static str> {
+        self.transactions.by_id.get(transactional_id).map(|known| match known.state {
+            State::Empty => "Empty",
+            State::Ongoing { .. } => "Ongoing",
+            State::Prepared { committed: true, .. } => "PrepareCommit",
+            State::Prepared { committed: false, .. } => "PrepareAbort",
+            State::Complete { committed: true } => "CompleteCommit",
+            State::Complete { committed: false } => "CompleteAbort",
+        })
+    }
+
     /// A producer id for an idempotent producer.
     pub(crate) fn new_producer(&mut self) -> Identity {
         self.transactions.fresh_identity()

@@ -63,7 +63,7 @@ fn parts(request: DeleteRecordsRequest, mut each: impl FnMut(&str, i32, i64) -> 
 fn respond(call: &Call, parts: &[Part]) -> Reply {
     let mut response = DeleteRecordsResponse::default();
     for part in parts {
-        if !response.topics.last().is_some_and(|last: &DeleteRecordsTopicResult| last.name.as_str() == part.topic) {
+        if response.topics.last().is_none_or(|last: &DeleteRecordsTopicResult| last.name.as_str() != part.topic) {
             response.topics.push(DeleteRecordsTopicResult::default().with_name(topic_name(&part.topic)));
         }
         let result = DeleteRecordsPartitionResult::default().with_partition_index(part.index).with_error_code(part.error_code);

@@ -30,7 +30,7 @@ fn commit(cluster: &mut Cluster, call: &Call, request: &OffsetCommitRequest) -> 
                 leader_epoch: partition.committed_leader_epoch,
                 metadata: partition.committed_metadata.as_ref().map(|metadata| metadata.to_string()).unwrap_or_default(),
             };
-            group.offsets.insert((topic.name.to_string(), partition.partition_index), committed);
+            group.commit([((topic.name.to_string(), partition.partition_index), committed)]);
         }
     }
     Ok(())
