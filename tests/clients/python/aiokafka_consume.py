@@ -56,6 +56,9 @@ async def main():
         if consuming is not None and consuming.done():
             program.error("the iteration over the consumer ended")
             program.finish(1, closed=True)
+    # An application closes the consumer when it has left the loop: what comes in between would not be committed.
+    if consuming is not None:
+        consuming.cancel()
     try:
         await asyncio.wait_for(consumer.stop(), CLOSE_TIME_MAX_S)
         program.finish(0, closed=True)
