@@ -26,9 +26,9 @@ mod transaction;
 mod world;
 
 /// Metadata answers list every leader that they name.
-const LISTS_EVERY_LEADER: bool = false;
+const LISTS_EVERY_LEADER: bool = true;
 /// One client never sees a smaller epoch after a larger one.
-const EPOCHS_NEVER_GO_BACK: bool = false;
+const EPOCHS_NEVER_GO_BACK: bool = true;
 /// What brokers may get per request of a client, at once and for each second in which things go wrong.
 const ATTEMPTS_PER_REQUEST: u64 = 6;
 const ATTEMPTS_PER_SECOND: u64 = 8;

@@ -99,7 +99,7 @@ impl Core {
                 due = due.into_iter().chain(soonest).min();
             }
         }
-        due = due.into_iter().chain(self.held_metadata.iter().map(|held| held.until)).chain(self.stranded_until).min();
+        due = due.into_iter().chain(self.held_metadata.iter().filter_map(|held| held.until)).chain(self.stranded_until).min();
         self.slow_due = due;
     }
 

@@ -162,6 +162,20 @@ fn a_request_with_results_waits_for_the_others_only_a_while() {
 }
 
 #[test]
+fn a_leader_that_is_well_may_take_its_time_though_others_have_answered() {
+    let (mut stage, client) = Stage::with_client();
+    stage.sends(client, &Produce::of([plain(0, 1), plain(1, 2)]));
+    stage.says(client, 1, |_, partition| if partition == 0 { (6, -1) } else { (0, 7) });
+    stage.moves_for_all("t", 0, 2);
+    assert_eq!(stage.at(client, 2), [[1]]);
+    // It waits for a dead follower, say.
+    stage.pass(stage.detours.hold_mixed * 3);
+    assert!(stage.told(client).is_empty());
+    stage.acks(client, 2);
+    assert_eq!(stage.told(client), [[(0, 0), (1, 0)]]);
+}
+
+#[test]
 fn a_partition_that_was_given_up_passes_its_errors_until_the_view_changes() {
     let (mut stage, client) = Stage::with_client();
     stage.sends(client, &Produce::of([plain(0, 1), plain(1, 2)]));

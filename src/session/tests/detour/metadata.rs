@@ -1,5 +1,7 @@
 //! Metadata that names a leader under suspicion waits a little.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use kafka_protocol::messages::MetadataRequest;
 
@@ -50,9 +52,14 @@ fn it_is_let_go_by_a_better_view_and_then_says_so() {
     assert!(was_held(&mut stage, client));
     stage.acks(client, 2);
     let told = stage.told_frames(client);
-    let told = kafka(&told[1]);
-    let partition = &told.topics.iter().find(|topic| topic.name.as_ref().unwrap().0.as_str() == "t").unwrap().partitions[0];
-    assert_eq!((partition.leader_id.0, partition.leader_epoch), (2, 6));
+    assert_eq!(leader(&told[1], 0), (2, 6));
+}
+
+/// Leader and epoch of a partition of `t`.
+fn leader(frame: &Bytes, partition: usize) -> (i32, i32) {
+    let told = kafka(frame);
+    let partition = &told.topics.iter().find(|topic| topic.name.as_ref().unwrap().0.as_str() == "t").unwrap().partitions[partition];
+    (partition.leader_id.0, partition.leader_epoch)
 }
 
 fn kafka(frame: &Bytes) -> kafka_protocol::messages::MetadataResponse {
@@ -61,6 +68,26 @@ fn kafka(frame: &Bytes) -> kafka_protocol::messages::MetadataResponse {
     let version = kafka_protocol::messages::MetadataResponse::header_version(9);
     kafka_protocol::messages::ResponseHeader::decode(&mut rest, version).unwrap();
     kafka_protocol::messages::MetadataResponse::decode(&mut rest, 9).unwrap()
+}
+
+#[test]
+fn behind_a_batch_that_moves_it_says_what_is_known_when_it_leaves() {
+    let mut stage = Stage::new();
+    stage.detours.metadata_hold = Duration::ZERO;
+    let client = stage.client();
+    stage.sends(client, &Produce::of([plain(0, 1)]));
+    stage.refuses(client, 1, 6);
+    stage.moves_for_all("t", 0, 2);
+    let correlation_id = stage.next_correlation_id(client);
+    stage.sends_frame(client, metadata(correlation_id));
+    stage.says_metadata(client, 1);
+    // Its client may hear of this elsewhere before it gets that answer.
+    stage.moves_for_all("t", 1, 3);
+    assert!(stage.told_frames(client).is_empty());
+    stage.acks(client, 2);
+    let told = stage.told_frames(client);
+    assert_eq!(leader(&told[1], 0), (2, 6));
+    assert_eq!(leader(&told[1], 1), (3, 6));
 }
 
 #[test]

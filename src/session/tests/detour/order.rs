@@ -196,3 +196,19 @@ fn what_was_refused_at_home_is_not_followed_there_either_before_it_is_acknowledg
     stage.acks(client, 1);
     assert_eq!(stage.at(client, 1), [[2], [3]]);
 }
+
+#[test]
+fn at_the_first_refusal_all_that_is_kept_gets_in_line_though_it_is_for_the_client() {
+    let (mut stage, client) = Stage::with_client();
+    let other = stage.client();
+    for tag in 1..=2 {
+        stage.sends(client, &Produce::of([numbered(7, 0, tag)]));
+    }
+    stage.sends(other, &Produce::of([plain(1, 1)]));
+    stage.refuses(other, 1, 6);
+    stage.refuses(client, 1, 45);
+    assert_eq!(stage.errors(client), [45], "nothing was before it");
+    // What is behind it is not left with a leader that leads no more.
+    stage.moves_for_all("t", 0, 2);
+    assert_eq!(stage.at(client, 2), [[2]]);
+}

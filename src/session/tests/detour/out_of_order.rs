@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::bench::Stage;
+use super::bench::{MS, Stage};
 use super::frames::{Produce, numbered, plain};
 
 const S: Duration = Duration::from_secs(1);
@@ -40,6 +40,26 @@ fn a_45_may_come_long_after_the_predecessor_has_settled() {
     stage.refuses(client, 1, 45);
     assert_eq!(stage.at(client, 2), [[2]]);
     stage.acks(client, 2);
+    assert_eq!(stage.errors(client), [0]);
+}
+
+#[test]
+fn a_45_that_is_read_after_the_predecessor_has_settled_is_sent_again_though_nobody_else_leads() {
+    let (mut stage, client) = Stage::with_client();
+    stage.sends(client, &Produce::of([numbered(7, 0, 1), numbered(7, 1, 1)]));
+    stage.sends(client, &Produce::of([numbered(7, 0, 2)]));
+    stage.says(client, 1, |_, partition| if partition == 0 { (6, -1) } else { (0, 7) });
+    // It leads on, as it says itself; what it refused goes to it over a detour's leg, past its other answers.
+    stage.fresh(client);
+    stage.pass(100 * MS);
+    assert_eq!(stage.at(client, 1), [[2], [1]]);
+    stage.acks_newest(client);
+    assert_eq!(stage.errors(client), [0, 0]);
+    assert_eq!(stage.gate.tickets(), 1);
+    stage.refuses(client, 1, 45);
+    assert!(stage.errors(client).is_empty(), "it was sent before its predecessor was there");
+    assert_eq!(stage.at(client, 1), [[2]]);
+    stage.acks(client, 1);
     assert_eq!(stage.errors(client), [0]);
 }
 
