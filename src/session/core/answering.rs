@@ -8,7 +8,7 @@ use super::{Core, Surroundings};
 use crate::rewrite::{Merge, Merged, RewriteError, merge_produce, virtual_endpoints};
 use crate::session::gate::Key;
 use crate::session::leg::LegState;
-use crate::session::produce::{Fate, Opened, Part, PartState};
+use crate::session::produce::{Fate, Opened, Part, PartState, Verdict, classify};
 use crate::session::request::Body;
 use crate::session::{CloseReason, DetourEnd, LegId, Note, SlotId};
 use crate::wire::ApiKey;
@@ -18,7 +18,7 @@ impl Core {
     /// The part's fate is known: whoever waited for it in line may go on.
     pub(super) fn finish(&mut self, now: Instant, number: u64, opened: &mut Opened, ordinal: usize, fate: Fate) {
         let Some(part) = opened.parts.get_mut(ordinal) else { return };
-        part.state = PartState::Done(fate);
+        part.state = PartState::Done(part.told(fate));
         opened.first_done.get_or_insert(now);
         let wake = self.gate.settle(&part.key, number);
         self.wake(wake);
@@ -138,6 +138,20 @@ impl Core {
             throttle_time_ms: opened.throttle_time_ms(),
             endpoints: endpoints.as_deref(),
         })
+    }
+}
+
+impl Part {
+    /// That the last send was refused says nothing of those before it: where one of them may have been applied, its client must not take
+    /// the batch for not applied.
+    fn told(&self, fate: Fate) -> Fate {
+        let is_refused = |error| matches!(classify(error, -1), Verdict::Moved | Verdict::Passing);
+        match fate {
+            Fate::Said { error, .. } if self.may_be_applied && self.times_sent > 1 && is_refused(error) => {
+                Fate::Made { error: self.unsettled_error() }
+            }
+            fate => fate,
+        }
     }
 }
 

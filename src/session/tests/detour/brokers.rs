@@ -95,11 +95,11 @@ impl Stage {
         self.says(session, node, |_, _| (0, 7));
     }
 
-    /// The broker at the end of the leg that was opened last acknowledges its oldest request.
-    pub fn acks_newest(&mut self, session: usize) {
+    /// The broker at the end of the leg that was opened last answers its oldest request.
+    pub fn says_newest(&mut self, session: usize, result: (i16, i64)) {
         let wire = self.sessions[session].legs.last_mut().expect("a leg");
         let (leg, request) = (wire.id, wire.unanswered.pop_front().expect("a request without an answer"));
-        self.answers(session, leg, produced(&request, |_, _| (0, 7)));
+        self.answers(session, leg, produced(&request, |_, _| result));
     }
 
     /// The broker answers its oldest request with this error in every partition, as what was not appended.

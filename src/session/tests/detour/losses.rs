@@ -1,6 +1,6 @@
 //! Connections that are lost: what was not applied, what may have been, and what is final.
 
-use super::bench::Stage;
+use super::bench::{MS, Stage};
 use super::brokers::{End, Written};
 use super::frames::{Produce, numbered, plain};
 use crate::session::{Ambiguous, CloseReason, Note};
@@ -170,4 +170,22 @@ fn connections_are_not_shared_and_a_lost_one_is_anothers_no_more() {
     assert_eq!((stage.ends(a, 2).first(), stage.ends(b, 2).first()), (Some(&End::Lost), Some(&End::Up)));
     stage.acks(b, 2);
     assert_eq!(stage.errors(b), [0]);
+}
+
+#[test]
+fn a_refusal_that_is_passed_on_does_not_hide_that_an_earlier_send_may_have_been_applied() {
+    let (mut stage, client) = Stage::with_client();
+    stage.sends(client, &Produce::of([numbered(7, 0, 1), numbered(7, 1, 1)]));
+    stage.sends(client, &Produce::of([numbered(8, 0, 1)]));
+    stage.says(client, 1, |_, partition| if partition == 0 { (6, -1) } else { (0, 7) });
+    stage.says(client, 1, |_, _| (6, 5));
+    stage.fresh(client);
+    stage.pass(100 * MS);
+    assert_eq!(stage.at(client, 1), [[1], [1]], "nobody else leads: both are tried again there");
+    // The first is given up, and with it the partition: refusals are for the client from here on.
+    stage.says_newest(client, (6, -1));
+    stage.pass(stage.detours.hold_mixed);
+    assert_eq!(stage.told(client), [[(0, 6), (1, 0)]]);
+    stage.refuses(client, 1, 6);
+    assert_eq!(stage.errors(client), [7], "the first of its two sends had got an offset");
 }

@@ -53,7 +53,7 @@ fn a_45_that_is_read_after_the_predecessor_has_settled_is_sent_again_though_nobo
     stage.fresh(client);
     stage.pass(100 * MS);
     assert_eq!(stage.at(client, 1), [[2], [1]]);
-    stage.acks_newest(client);
+    stage.says_newest(client, (0, 7));
     assert_eq!(stage.errors(client), [0, 0]);
     assert_eq!(stage.gate.tickets(), 1);
     stage.refuses(client, 1, 45);
