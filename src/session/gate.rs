@@ -97,7 +97,13 @@ struct Lines {
     event: u64,
     /// Sessions that wait for a producer's sent batches before its transaction ends.
     ending: HashMap<i64, Vec<Member>>,
+    /// By producer: what arrived before this number belongs to a transaction that has ended. Batches on another session's fast path are
+    /// not in line, and may come back only then.
+    ended: HashMap<i64, u64>,
 }
+
+/// Producers whose last end of a transaction is remembered; the one that ended longest ago makes room.
+const ENDED_MAX: usize = 4096;
 
 /// One per process.
 #[derive(Debug)]
@@ -216,7 +222,7 @@ impl Gate {
     /// The batch was refused, or its leg was lost: from now on it is on the move.
     pub fn back(&self, key: &Key, number: u64) {
         let mut lines = self.lines();
-        let is_ending = matches!(key.whose, Whose::Producer { id, .. } if lines.ending.contains_key(&id));
+        let is_ending = matches!(key.whose, Whose::Producer { id, .. } if lines.ends(id, number));
         let Some(ticket) = lines.keys.get_mut(key).and_then(|line| line.tickets.get_mut(&number)) else { return };
         ticket.place = None;
         ticket.cancelled |= is_ending;
@@ -268,6 +274,7 @@ impl Gate {
     /// `member` is told when it is. Also returns who has to look at what was cancelled.
     pub fn end_transaction(&self, producer: i64, member: Member) -> (bool, Vec<Member>) {
         let mut lines = self.lines();
+        lines.note_end(producer, self.numbers.load(Ordering::Relaxed));
         let mut wake = Vec::new();
         let of_producer = |key: &Key| matches!(key.whose, Whose::Producer { id, .. } if id == producer);
         for (_, line) in lines.keys.iter_mut().filter(|(key, _)| of_producer(key)) {
@@ -309,6 +316,23 @@ impl Gate {
 }
 
 impl Lines {
+    /// Whether a batch with this arrival number must not be sent again.
+    fn ends(&self, producer: i64, number: u64) -> bool {
+        #[cfg(test)]
+        if crate::session::mutation::is_on(crate::session::mutation::Mutation::ForgetEnds) {
+            return self.ending.contains_key(&producer);
+        }
+        self.ending.contains_key(&producer) || self.ended.get(&producer).is_some_and(|end| number < *end)
+    }
+
+    fn note_end(&mut self, producer: i64, number: u64) {
+        if self.ended.len() >= ENDED_MAX && !self.ended.contains_key(&producer) {
+            let oldest = self.ended.iter().min_by_key(|(_, end)| **end).map(|(producer, _)| *producer);
+            oldest.map(|oldest| self.ended.remove(&oldest));
+        }
+        self.ended.insert(producer, number);
+    }
+
     fn has_any(&self, producer: i64) -> bool {
         self.keys.iter().any(|(key, line)| matches!(key.whose, Whose::Producer { id, .. } if id == producer) && !line.tickets.is_empty())
     }
@@ -402,6 +426,24 @@ mod tests {
         assert_eq!(gate.settle(&key(1), 2), []);
         assert_eq!(gate.settle(&key(0), 1), [b]);
         assert_eq!(gate.end_transaction(7, b), (true, vec![]));
+    }
+
+    #[test]
+    fn what_arrived_before_an_end_and_gets_in_line_after_it_is_cancelled_when_it_comes_back() {
+        let gate = Gate::new(0);
+        let (a, b, home) = (gate.join(), gate.join(), gate.place());
+        let before = gate.number();
+        assert_eq!(gate.end_transaction(7, b), (true, vec![]));
+        let after = gate.number();
+        for number in [before, after] {
+            gate.enter(&key(0), number, a, Some(home));
+            gate.back(&key(0), number);
+        }
+        assert!(gate.is_cancelled(&key(0), before) && !gate.is_cancelled(&key(0), after));
+        for producer in 100..100 + ENDED_MAX as i64 {
+            gate.end_transaction(producer, b);
+        }
+        assert_eq!(gate.lines().ended.len(), ENDED_MAX);
     }
 
     #[test]

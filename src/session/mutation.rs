@@ -48,6 +48,10 @@ pub enum Mutation {
     TellAll,
     /// A joint request takes several batches of a partition.
     JoinTwins,
+    /// An idempotent producer has a line in each session, instead of one.
+    LinePerSession,
+    /// Only batches in line know that their transaction ends.
+    ForgetEnds,
 }
 
 pub const ALL: &[Mutation] = &[
@@ -72,6 +76,8 @@ pub const ALL: &[Mutation] = &[
     Mutation::KeepTickets,
     Mutation::TellAll,
     Mutation::JoinTwins,
+    Mutation::LinePerSession,
+    Mutation::ForgetEnds,
 ];
 
 thread_local! {

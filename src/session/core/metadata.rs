@@ -119,7 +119,6 @@ fn names(said: Option<&Observation>, (topic, partition, node, epoch): &Suspect) 
         TopicKey::Name(name) => seen.name.as_ref() == Some(name),
         TopicKey::Id(id) => seen.id == *id,
     };
-    let is_named =
-        |seen: &PartitionObservation| seen.index == *partition && seen.leader == Some(*node) && seen.leader_epoch <= *epoch;
+    let is_named = |seen: &PartitionObservation| seen.index == *partition && seen.leader == Some(*node) && seen.leader_epoch <= *epoch;
     said.topics.iter().any(|seen| is_it(seen) && seen.partitions.iter().any(is_named))
 }

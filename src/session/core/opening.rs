@@ -110,6 +110,16 @@ impl Core {
                     BatchHead::Sequenced(sequence) => (Whose::Producer { id: sequence.producer_id, epoch: sequence.producer_epoch }, true),
                     BatchHead::Plain | BatchHead::Empty => (Whose::Session(member), false),
                 };
+                #[cfg(test)]
+                let whose = match partition.batch {
+                    BatchHead::Sequenced(sequence)
+                        if !sequence.transactional
+                            && crate::session::mutation::is_on(crate::session::mutation::Mutation::LinePerSession) =>
+                    {
+                        Whose::Session(member)
+                    }
+                    _ => whose,
+                };
                 let mut part = Part::new(Key { whose, topic: key.clone(), partition: partition.index }, is_idempotent);
                 gate.enter(&part.key, number, member, place);
                 if let Some((leg, end)) = sent {

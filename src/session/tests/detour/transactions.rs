@@ -50,6 +50,25 @@ fn it_cancels_what_is_not_sent_in_all_sessions() {
 }
 
 #[test]
+fn what_went_the_fast_way_in_another_session_is_not_sent_again_behind_it() {
+    let mut stage = Stage::new();
+    let (a, b, other) = (stage.client(), stage.client(), stage.client());
+    stage.sends(a, &Produce::of([numbered(7, 0, 1)]));
+    stage.sends(other, &Produce::of([numbered(9, 1, 1)]));
+    stage.refuses(other, 1, 6);
+    let correlation_id = stage.next_correlation_id(b);
+    stage.sends_frame(b, end_txn(correlation_id, 7));
+    assert_eq!(others_at(&mut stage, b, 1), 1, "nothing of it is in line");
+    stage.refuses(a, 1, 6);
+    assert_eq!(stage.errors(a), [6]);
+    stage.moves_for_all("t", 0, 2);
+    assert!(!stage.has_wire(a, 2), "nothing of it lands any more");
+    // The next transaction is another matter.
+    stage.sends(a, &Produce::of([numbered(7, 0, 2)]));
+    assert_eq!(stage.at(a, 2), [[2]]);
+}
+
+#[test]
 fn it_cancels_what_waits_for_news_too() {
     let mut stage = Stage::new();
     let (a, b) = (stage.client(), stage.client());
