@@ -8,7 +8,7 @@ use kafka_protocol::messages::{ApiKey, ApiVersionsResponse, MetadataResponse, Pr
 use kafka_protocol::protocol::Decodable;
 
 use super::client::{Ask, Asked, State};
-use super::plan::{Kind, MS};
+use super::plan::{Kind, MS, Time};
 use super::world::{TOPIC, VIRTUAL_HOST, VIRTUAL_PORT, World};
 use crate::sim::{code, frame};
 
@@ -16,12 +16,21 @@ impl World {
     /// Bytes from the proxy, or the end of the connection.
     pub fn at_client(&mut self, sid: usize, piece: Option<Bytes>) {
         let cid = self.sessions[sid].cid;
+        if !self.is_left_unread(cid, sid, &piece) {
+            self.client_hears(cid, sid, self.now, piece);
+        }
+    }
+
+    pub fn client_hears(&mut self, cid: usize, sid: usize, came_at: Time, piece: Option<Bytes>) {
         let Some(piece) = piece else {
             self.say(|| format!("client {cid}: s{sid} is closed"));
             self.connection_lost(cid, sid);
             return self.client_acts(cid);
         };
         let Some(conn) = self.clients[cid].conns.get_mut(&sid) else { return };
+        if conn.inbound.is_empty() {
+            conn.began_at = came_at;
+        }
         conn.inbound.extend_from_slice(&piece);
         loop {
             let Some(conn) = self.clients[cid].conns.get_mut(&sid) else { return };
@@ -37,6 +46,9 @@ impl World {
             self.on_answer(cid, sid, asked, &frame);
             if self.broken.is_some() {
                 return;
+            }
+            if let Some(conn) = self.clients[cid].conns.get_mut(&sid) {
+                conn.began_at = came_at;
             }
         }
         self.client_acts(cid);
@@ -121,7 +133,8 @@ impl World {
         let sends = lane.batches[number].sends;
         let is_retriable = match error {
             code::OUT_OF_ORDER_SEQUENCE if kind != Kind::Plain => {
-                let was_broken = self.clients[cid].lanes[at].was_broken;
+                // Forwarded without being kept, it could not be sent again behind those that were.
+                let was_broken = self.clients[cid].lanes[at].was_broken || self.sessions[sid].budget_refusals > 0;
                 if is_first && !was_broken && kind == Kind::Idempotent && !self.is_in_log(at, &tag) && !self.was_passed(cid, at, number) {
                     return self.breaks(|| format!("{tag}: 45, with every earlier batch acknowledged and itself not in the log"));
                 }
@@ -148,6 +161,7 @@ impl World {
         let hint = part.current_leader.leader_id.0;
         if hint >= 0 && self.dice.chance(50) {
             self.clients[cid].lanes[at].leader = Some((hint, part.current_leader.leader_epoch));
+            self.told_epoch(cid, at, part.current_leader.leader_epoch);
         } else {
             let wait = self.dice.between(0, 30 * MS);
             self.wants_metadata(cid, wait);
@@ -179,12 +193,24 @@ impl World {
             }
         }
         self.clients[cid].is_asking = false;
+        // What the client was told by then the proxy knew when it answered.
+        let told_by = self.clients[cid].conns.get(&sid).map_or(0, |conn| conn.began_at).saturating_sub(self.plan.latency);
+        let is_listed = |node: i32| response.brokers.iter().any(|broker| broker.node_id.0 == node);
+        let gone =
+            self.clients[cid].told_brokers.iter().find(|(node, since)| **since < told_by && !is_listed(**node)).map(|(node, _)| *node);
+        if let Some(gone) = gone {
+            self.breaks(|| format!("s{sid}: broker {gone}, which the client was told of, is not listed any more"));
+        }
+        for broker in &response.brokers {
+            let now = self.now;
+            self.clients[cid].told_brokers.entry(broker.node_id.0).or_insert(now);
+        }
         let mut is_short = true;
         for topic in response.topics.iter().filter(|topic| topic.name.as_ref().is_some_and(|name| name.as_str() == TOPIC)) {
             is_short = topic.error_code != 0 || topic.partitions.is_empty();
             for partition in &topic.partitions {
                 let (leader, epoch) = (partition.leader_id.0, partition.leader_epoch);
-                if leader >= 0 && super::LISTS_EVERY_LEADER && response.brokers.iter().all(|broker| broker.node_id.0 != leader) {
+                if leader >= 0 && !is_listed(leader) {
                     self.breaks(|| format!("s{sid}: {leader} leads t/{} and is not listed", partition.partition_index));
                 }
                 let guess = self.dice.below(self.plan.brokers as usize) as i32;
@@ -194,10 +220,15 @@ impl World {
                 };
                 is_short |= leader < 0;
                 let is_older = asked.version >= 7 && lane.leader.is_some_and(|(_, known)| epoch < known);
-                if is_older && super::EPOCHS_NEVER_GO_BACK {
-                    self.breaks(|| format!("s{sid}: t/{} at epoch {epoch}, after a later one", partition.partition_index));
-                } else if leader >= 0 && !is_older {
+                let was_told = lane.told_epoch.filter(|(known, since)| asked.version >= 7 && epoch < *known && *since < told_by);
+                if leader >= 0 && !is_older {
                     lane.leader = Some((if guesses { guess } else { leader }, if asked.version >= 7 { epoch } else { -1 }));
+                }
+                if let Some((known, _)) = was_told {
+                    self.breaks(|| format!("s{sid}: t/{} at epoch {epoch}, after {known}", partition.partition_index));
+                }
+                if asked.version >= 7 {
+                    self.told_epoch(cid, partition.partition_index as usize, epoch);
                 }
             }
         }
@@ -207,6 +238,14 @@ impl World {
         } else if self.dice.chance(20) {
             let wait = self.dice.between(MS, 300 * MS);
             self.wants_metadata(cid, wait);
+        }
+    }
+
+    fn told_epoch(&mut self, cid: usize, at: usize, epoch: i32) {
+        let now = self.now;
+        let Some(lane) = self.clients[cid].lanes.get_mut(at) else { return };
+        if lane.told_epoch.is_none_or(|(known, _)| known < epoch) {
+            lane.told_epoch = Some((epoch, now));
         }
     }
 
@@ -247,7 +286,8 @@ impl World {
         // Behind an answer that only one broker can give, no deadline can be kept.
         let all_produce = conn.asked.iter().take(at + 1).all(is_produce);
         let session = &self.sessions[sid];
-        let is_limited = session.budget_refusals > 0 || session.was_limited;
+        let asked_at = self.now.saturating_sub(self.clients[cid].plan.timeout_ms as Time * MS);
+        let is_limited = session.budget_refusals > 0 || session.was_limited || conn.has_dozed_since(asked_at);
         if all_produce && !is_limited {
             return self.breaks(|| format!("s{sid}: #{correlation_id} has no answer when its client's patience ends"));
         }

@@ -163,7 +163,7 @@ impl World {
             if let Some((before, later)) = last.filter(|(_, later)| *later > first) {
                 let is_fair = match client.plan.kind {
                     // Without state a broker takes any first sequence; aborted and dead lanes have gaps that nobody looks at.
-                    Kind::Idempotent | Kind::Transactional => false,
+                    Kind::Idempotent | Kind::Transactional => lane.is_hasty,
                     Kind::Plain => client.plan.acks == 0 || self.is_brokers_doing(cid, at, before, number),
                 };
                 if !is_fair {

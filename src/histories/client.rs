@@ -15,6 +15,7 @@ use kafka_protocol::protocol::{Encodable, HeaderVersion};
 use kafka_protocol::records::{Record, TimestampType};
 
 use super::discovery::prefixed;
+use super::habits::Unread;
 use super::plan::{ClientPlan, Kind, MS, Time};
 use super::transaction::Transacting;
 use super::world::{Event, Input, TOPIC, World};
@@ -64,6 +65,10 @@ pub struct Lane {
     pub is_dead: bool,
     /// A batch failed at the client with later ones on their way: a leader without state may take one of those first, as it may directly.
     pub was_broken: bool,
+    /// Two connections had batches of it, and not all of them were in line: their order is the client's own doing.
+    pub is_hasty: bool,
+    /// The largest epoch that it was told, and when first.
+    pub told_epoch: Option<(i32, Time)>,
 }
 
 #[derive(Debug)]
@@ -90,7 +95,12 @@ pub struct Conn {
     pub inbound: BytesMut,
     pub asked: VecDeque<Asked>,
     next_correlation_id: i32,
-    to_proxy_at: Time,
+    pub to_proxy_at: Time,
+    /// When the first byte of what is in `inbound` came.
+    pub began_at: Time,
+    pub unread: Unread,
+    /// Another has taken its place.
+    pub is_old: bool,
 }
 
 pub struct Client {
@@ -105,6 +115,8 @@ pub struct Client {
     next_make_at: Time,
     turn_at: Option<Time>,
     pub transacting: Option<Transacting>,
+    /// The brokers that it was told of, and when first.
+    pub told_brokers: BTreeMap<i32, Time>,
 }
 
 impl Client {
@@ -119,6 +131,8 @@ impl Client {
             is_starting_over: false,
             is_dead: false,
             was_broken: false,
+            is_hasty: false,
+            told_epoch: None,
         };
         Client {
             lanes: (0..partitions).map(lane).collect(),
@@ -129,6 +143,7 @@ impl Client {
             wants_metadata: Some(0),
             next_make_at: 0,
             turn_at: None,
+            told_brokers: BTreeMap::new(),
             transacting: (plan.kind == Kind::Transactional).then(Transacting::default),
             plan: plan.clone(),
         }
@@ -159,14 +174,19 @@ impl Lane {
         self.batches.iter().filter(|batch| matches!(batch.state, State::InFlight(_))).count()
     }
 
-    /// The next batch that may go to `sid`.
-    fn next_for(&mut self, sid: usize) -> Option<usize> {
+    /// An earlier batch is in flight on another connection.
+    pub fn is_elsewhere(&self, sid: usize, number: usize) -> bool {
+        self.batches.iter().take(number).any(|batch| matches!(batch.state, State::InFlight(at) if at != sid))
+    }
+
+    /// The next batch that may go to `sid`. `in_line`: other connections, beside which a lane may go on.
+    fn next_for(&mut self, sid: usize, in_line: &[usize]) -> Option<usize> {
         let in_flight = self.in_flight();
         self.is_starting_over &= in_flight > 0;
         if self.is_starting_over || in_flight >= IN_FLIGHT_MAX {
             return None;
         }
-        let elsewhere = self.batches.iter().any(|batch| matches!(batch.state, State::InFlight(at) if at != sid));
+        let elsewhere = self.batches.iter().any(|batch| matches!(batch.state, State::InFlight(at) if at != sid && !in_line.contains(&at)));
         if elsewhere {
             return None;
         }
@@ -175,6 +195,9 @@ impl Lane {
 
     pub fn fails(&mut self, at: usize, is_ambiguous: bool) {
         self.was_broken |= self.batches.iter().skip(at + 1).any(|later| matches!(later.state, State::InFlight(_)));
+        if let Some(State::InFlight(sid)) = self.batches.get(at).map(|batch| batch.state) {
+            self.is_hasty |= self.batches.iter().skip(at + 1).any(|later| matches!(later.state, State::InFlight(on) if on != sid));
+        }
         self.is_starting_over = true;
         let batch = &mut self.batches[at];
         batch.state = State::Queued;
@@ -206,7 +229,9 @@ impl World {
             self.make_batches(cid);
         }
         self.ask_metadata(cid);
+        self.close_old(cid);
         self.produce(cid);
+        self.may_doze(cid);
         self.plan_turn(cid);
     }
 
@@ -278,11 +303,20 @@ impl World {
 
     /// A connection to that port: the one that is there, or another.
     pub fn connection(&mut self, cid: usize, port: Port) -> usize {
-        if let Some((sid, _)) = self.clients[cid].conns.iter().find(|(_, conn)| conn.port == port) {
+        if let Some((sid, _)) = self.clients[cid].conns.iter().find(|(_, conn)| conn.port == port && !conn.is_old) {
             return *sid;
         }
         let sid = self.accept(cid, port);
-        let conn = Conn { port, inbound: BytesMut::new(), asked: VecDeque::new(), next_correlation_id: 1, to_proxy_at: 0 };
+        let conn = Conn {
+            port,
+            inbound: BytesMut::new(),
+            asked: VecDeque::new(),
+            next_correlation_id: 1,
+            to_proxy_at: 0,
+            began_at: 0,
+            unread: Unread::default(),
+            is_old: false,
+        };
         self.clients[cid].conns.insert(sid, conn);
         self.clients[cid].sids.push(sid);
         if self.clients[cid].plan.asks_versions {
@@ -377,7 +411,10 @@ impl World {
         if !self.clients[cid].lanes.iter().any(has_any) {
             return false;
         }
+        self.may_replace(cid, node);
         let sid = self.connection(cid, Port::Node(NodeId(node)));
+        let in_line: Vec<usize> =
+            self.clients[cid].conns.keys().copied().filter(|other| *other != sid && self.is_in_line(cid, *other)).collect();
         let client = &mut self.clients[cid];
         let (depth, lanes_max) = (client.plan.depth, client.plan.lanes_per_request);
         let in_flight =
@@ -388,7 +425,7 @@ impl World {
         let mut going = Vec::new();
         for (at, lane) in client.lanes.iter_mut().enumerate().filter(|(_, lane)| has_any(lane)) {
             if going.len() < lanes_max
-                && let Some(batch) = lane.next_for(sid)
+                && let Some(batch) = lane.next_for(sid, &in_line)
             {
                 going.push((at, batch));
             }
@@ -449,11 +486,13 @@ impl World {
         self.say(|| format!("client {cid}: hangs up s{sid}: {input:?}"));
         self.at(at, Event::ToProxy { sid, input });
         self.connection_lost(cid, sid);
+        self.at(self.now, Event::Do(Box::new(move |world| world.read_legs(sid))));
     }
 
     pub fn client_leaves(&mut self, sid: usize) {
         let cid = self.sessions[sid].cid;
         let Some(conn) = self.clients[cid].conns.remove(&sid) else { return };
         self.at(conn.to_proxy_at, Event::ToProxy { sid, input: Input::Fin });
+        self.at(self.now, Event::Do(Box::new(move |world| world.read_legs(sid))));
     }
 }

@@ -337,7 +337,7 @@ impl World {
     }
 
     pub fn read_leg(&mut self, sid: usize, id: LegId) {
-        while self.sessions[sid].closing.is_none() {
+        while self.sessions[sid].closing.is_none() && !self.client_is_full(sid) {
             let Some(leg) = self.sessions[sid].leg_mut(id).filter(|leg| !leg.held) else { return };
             match leg.unread.pop_front() {
                 None => return,
@@ -441,6 +441,7 @@ impl World {
         let Some(leg) = self.sessions[sid].leg_mut(id) else { return };
         let conn = leg.conn;
         self.forget_leg(sid, id);
+        self.sessions[sid].losses += u32::from(conn.is_some());
         if let Some(conn) = conn {
             // What has come whole may be read yet; what is still on its way is lost.
             self.at_broker(conn, Input::Gone);

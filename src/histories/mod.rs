@@ -9,7 +9,7 @@
 //! Each history rolls its own topology, clients and misfortunes from a seed, and is held against what clients may rely on (`check`). A
 //! failing seed is printed with a command that plays it again, and its last events.
 //!
-//! Invariant: the same seed gives the same history. Deliberately absent: sockets, tokio, consumers, SASL, clients that do not read.
+//! Invariant: the same seed gives the same history. Deliberately absent: sockets, tokio, consumers, SASL.
 
 mod answers;
 mod check;
@@ -17,6 +17,7 @@ mod client;
 mod dice;
 mod discovery;
 mod faults;
+mod habits;
 mod leg;
 mod plan;
 mod session;
@@ -25,10 +26,6 @@ mod trace;
 mod transaction;
 mod world;
 
-/// Metadata answers list every leader that they name.
-const LISTS_EVERY_LEADER: bool = true;
-/// One client never sees a smaller epoch after a larger one.
-const EPOCHS_NEVER_GO_BACK: bool = true;
 /// What brokers may get per request of a client, at once and for each second in which things go wrong.
 const ATTEMPTS_PER_REQUEST: u64 = 6;
 const ATTEMPTS_PER_SECOND: u64 = 8;

@@ -36,6 +36,10 @@ pub struct ClientPlan {
     /// Of its first batches, so many percent go to a broker that it only guesses to be the leader.
     pub guesses_percent: u32,
     pub asks_versions: bool,
+    /// It does not read a connection for a while, now and then.
+    pub dozes: bool,
+    /// It goes on over another connection while one has something unanswered that is on the move.
+    pub replaces: bool,
     pub record_bytes: usize,
 }
 
@@ -115,8 +119,8 @@ impl Plan {
 impl ClientPlan {
     fn roll(dice: &mut Dice, newest: i16, window: Time) -> ClientPlan {
         let kind = match dice.below(100) {
-            0..55 => Kind::Idempotent,
-            55..88 => Kind::Plain,
+            0..50 => Kind::Idempotent,
+            50..80 => Kind::Plain,
             _ => Kind::Transactional,
         };
         let acks = match kind {
@@ -140,6 +144,8 @@ impl ClientPlan {
             pause: (2 * window / batches_per_lane as u64).clamp(MS, 400 * MS),
             guesses_percent: if dice.chance(25) { 30 } else { 0 },
             asks_versions: dice.chance(50),
+            dozes: dice.chance(20),
+            replaces: kind == Kind::Idempotent && dice.chance(40),
             record_bytes: dice.between(0, 120) as usize,
         }
     }

@@ -64,6 +64,11 @@ impl Session {
     pub fn is_over(&self) -> bool {
         self.core.is_none()
     }
+
+    /// Nothing of what its client has sent is before the core.
+    pub fn has_taken_all(&self) -> bool {
+        self.unread.is_empty() && self.buffer.is_empty() && self.moving == Moving::Head && !self.waiting
+    }
 }
 
 impl World {
@@ -245,6 +250,7 @@ impl World {
         if matches!(head.api, ApiKey::END_TXN | ApiKey::INIT_PRODUCER_ID) && matches!(verdict, RequestVerdict::Relay(_)) {
             self.end_is_unguarded(sid);
         }
+        self.note_haste(sid, head.correlation_id, &verdict);
         let whole = head.frame_bytes as usize;
         let session = &mut self.sessions[sid];
         match verdict {

@@ -117,7 +117,8 @@ impl World {
     fn produce_or_end(&mut self, cid: usize) {
         let open = |state: State| matches!(state, State::Queued | State::InFlight(_));
         let is_open = self.clients[cid].lanes.iter().any(|lane| lane.batches.iter().any(|batch| open(batch.state)));
-        let hastens = self.dice.chance(3);
+        // Most often where it matters: while something is on the move.
+        let hastens = self.dice.chance(if self.gate.is_moving() { 30 } else { 3 });
         let Some(transacting) = &mut self.clients[cid].transacting else { return };
         transacting.must_abort |= is_open && hastens;
         let aborts = transacting.must_abort;

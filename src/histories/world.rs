@@ -74,6 +74,10 @@ pub struct Stats {
     pub longest_hold: Duration,
     pub longest_recovery: Time,
     pub metadata_asked: u64,
+    /// Connections that their clients did not read for a while.
+    pub dozes: u64,
+    /// Batches that went over one connection while earlier ones of their lane were in line behind another.
+    pub beside: u64,
     pub closes: BTreeMap<&'static str, u64>,
 }
 
