@@ -1,7 +1,7 @@
 //! One refresh: asking brokers until one answers.
 //!
-//! Candidates are the listed brokers in random order, then the bootstrap addresses in random order; those that a session says do not
-//! serve come last. One that fails makes room for the next at once, one that stays silent after a head start (the kept connection, too:
+//! Candidates are the listed brokers in random order, then the bootstrap addresses in random order. Brokers that refuse what the view
+//! has them lead come first, the first time: they have heard of their successor. Those that a session says do not serve come last. One that fails makes room for the next at once, one that stays silent after a head start (the kept connection, too:
 //! a frozen broker keeps its connections open); whichever answers first ends the flight, and the rest are dropped.
 //!
 //! Invariant: a candidate has `request_timeout` to tell its versions and as much again to answer; no other waits for it longer than the
@@ -138,11 +138,14 @@ fn candidates(settings: &Settings, views: &Views, lines: &mut Lines, elsewhere: 
     let is_suspect = |endpoint: &Endpoint| suspects.contains(endpoint);
     let mut brokers: Vec<Endpoint> = view.brokers.values().map(|broker| broker.endpoint.clone()).collect();
     let well: Vec<Endpoint> = brokers.iter().filter(|endpoint| !is_suspect(endpoint)).cloned().collect();
-    let kept = if well.is_empty() && !brokers.is_empty() { None } else { lines.take(&well, elsewhere) };
+    let refusing = views.queue().refusing();
+    let of_refusing = view.brokers.values().filter(|broker| !elsewhere && refusing.contains(&broker.id));
+    let best: Vec<Endpoint> = of_refusing.map(|broker| broker.endpoint.clone()).filter(|endpoint| well.contains(endpoint)).collect();
+    let kept = if well.is_empty() && !brokers.is_empty() { None } else { lines.take(&well, &best, elsewhere) };
     fastrand::shuffle(&mut brokers);
     // A silent kept connection must not be followed by a new one to the same broker.
     let is_known = |endpoint: &Endpoint| lines.leads_to(endpoint) || kept.as_ref().is_some_and(|line| line.endpoint == *endpoint);
-    brokers.sort_by_key(|endpoint| (is_suspect(endpoint), is_known(endpoint)));
+    brokers.sort_by_key(|endpoint| (is_suspect(endpoint), !best.contains(endpoint), is_known(endpoint)));
     brokers.truncate(BROKERS_MAX);
     let mut bootstrap = settings.bootstrap.clone();
     fastrand::shuffle(&mut bootstrap);

@@ -34,13 +34,17 @@ impl Lines {
         self.open.iter().any(|line| line.endpoint() == endpoint)
     }
 
-    /// The one to ask over; `None`: a broker that none leads to is better. `brokers`: those to ask, all without any. `elsewhere`: not the
-    /// one that answered last, if there is another.
-    pub(super) fn take(&mut self, brokers: &[Endpoint], elsewhere: bool) -> Option<Line> {
+    /// The one to ask over; `None`: a broker that none leads to is better. `brokers`: those to ask, all without any; `best`: those of
+    /// them that know most. `elsewhere`: not the one that answered last, if there is another.
+    pub(super) fn take(&mut self, brokers: &[Endpoint], best: &[Endpoint], elsewhere: bool) -> Option<Line> {
         self.expire(Instant::now());
         self.open.retain(|line| brokers.is_empty() || brokers.contains(line.endpoint()));
-        if !elsewhere {
+        if !elsewhere && best.is_empty() {
             return self.open.pop();
+        }
+        if !elsewhere {
+            let at = self.open.iter().position(|line| best.contains(line.endpoint()))?;
+            return Some(self.open.remove(at));
         }
         let is_new = brokers.iter().any(|broker| !self.leads_to(broker));
         if is_new || self.open.is_empty() { None } else { Some(self.open.remove(0)) }

@@ -5,7 +5,7 @@
 //! Invariant: a topic leaves the queue only with an answer to a request that was written after it was last asked for.
 //! Deliberately absent: when a request goes out (`pace`), and where to (`flight`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 
 use super::wants::{self, TOPIC_NAME_BYTES_MAX, Topics, Wants};
-use crate::cluster::{Endpoint, View, Want};
+use crate::cluster::{Endpoint, NodeId, View, Want};
 
 /// Topics that one request asks for. What is beyond waits for another call.
 const TOPICS_MAX: usize = 2_000;
@@ -155,6 +155,11 @@ impl Queue {
         if after.is_some_and(|after| before.is_none_or(|before| after < before)) {
             self.changed.notify_one();
         }
+    }
+
+    /// Brokers that refuse what they are named as leaders of.
+    pub(super) fn refusing(&self) -> HashSet<NodeId> {
+        self.waiting().wants.refusing()
     }
 
     /// Brokers that sessions say do not serve.

@@ -216,3 +216,20 @@ async fn what_is_not_there_yet_is_asked_of_another_broker_each_time() {
     timeout(PATIENCE, session).await.expect("noticed").unwrap();
     assert_eq!(fake.script().connections, connections, "each is connected to once");
 }
+
+/// It refuses because another leads now, and so has heard of that before others.
+#[tokio::test]
+async fn a_broker_that_refuses_is_asked_first() {
+    let fake = Fake::new();
+    let (one, _two, _three) = (fake.start(1).await, fake.start(2).await, fake.start(3).await);
+    fake.script().topics.insert("t", (1, 1));
+    let running = running(Settings { head_start: PATIENCE, ..settings(&[&one.endpoint]) });
+    running.until("all versions", all_told).await;
+    running.views.refresher().refresh(&["t".into()]).await.unwrap();
+    for epoch in 1..=6 {
+        let (leader, next) = (1 + (epoch - 1) % 3, 1 + epoch % 3);
+        fake.script().topics.insert("t", (next, epoch + 1));
+        timeout(PATIENCE, insisting(running.views.clone(), vec![on("t", 0, leader, epoch)])).await.expect("noticed");
+        assert_eq!(fake.script().asked_nodes.last(), Some(&leader), "epoch {epoch}");
+    }
+}

@@ -139,6 +139,11 @@ impl Wants {
         self.listings.keys().filter_map(of).collect()
     }
 
+    /// Leaders that refuse what they are named as leaders of. Who refuses because another leads now has heard who that is.
+    pub(super) fn refusing(&self) -> HashSet<NodeId> {
+        self.topics.values().flat_map(|topic| topic.series.keys().flatten().copied()).collect()
+    }
+
     /// Whether the topic's leaders are asked for already, at the pace that its evidence has.
     pub(super) fn follows(&self, name: &Arc<str>) -> bool {
         self.topics.contains_key(&WantedTopic::Name(name.clone()))

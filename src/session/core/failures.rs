@@ -128,7 +128,7 @@ impl Core {
                     };
                     if was_on_it {
                         part.times_sent = part.times_sent.max(1);
-                        self.lose_part(lost.number, part, node, was_written, around);
+                        self.lose_part(now, lost.number, part, node, was_written, around);
                     }
                 }
                 self.put_back(lost.number, opened);
@@ -136,7 +136,15 @@ impl Core {
         }
     }
 
-    fn lose_part(&mut self, number: u64, part: &mut Part, node: Option<NodeId>, was_written: bool, around: &Surroundings<'_>) {
+    fn lose_part(
+        &mut self,
+        now: Instant,
+        number: u64,
+        part: &mut Part,
+        node: Option<NodeId>,
+        was_written: bool,
+        around: &Surroundings<'_>,
+    ) {
         let epoch = match part.state {
             PartState::Sent { epoch, .. } => epoch,
             _ => super::opening::epoch_at(&part.key, node, around),
@@ -156,7 +164,7 @@ impl Core {
         }
         self.gate.back(&part.key, number);
         let refused = Refused { node: node.unwrap_or(NodeId(-1)), epoch, by_silence: true };
-        self.ask_for(part, Some(refused), around);
+        self.ask_for(now, part, Some(refused), around);
     }
 
     /// A request that any broker may answer, or a produce request whose leg was lost before its last byte had come.
@@ -167,14 +175,21 @@ impl Core {
         let Some(request) = self.request_mut(number) else { return };
         let Body::Whole { head, frame: Some(frame), resent, stranded } = &mut request.body else { return };
         let head = *head;
-        *stranded = false;
+        let was_stranded = std::mem::take(stranded);
         if head.api == ApiKey::PRODUCE {
             if !self.open_request(number, None, around) {
                 self.close(CloseReason::UpstreamClosed);
             }
             return;
         }
-        *resent += if was_written { 3 } else { 1 };
+        // What found nobody was counted then, and not again when it goes out at last.
+        *resent += if was_stranded {
+            0
+        } else if was_written {
+            3
+        } else {
+            1
+        };
         let (too_often, frame) = (*resent > RESENT_MAX, frame.clone().into_frame());
         let Some(slot) = slot.filter(|_| !too_often) else { return self.close(CloseReason::UpstreamClosed) };
         if let Some(wait) = wait.filter(|_| self.home.is_down()) {

@@ -182,7 +182,7 @@ impl Core {
             return;
         }
         let refused = Refused { node: node.unwrap_or(NodeId(-1)), epoch, by_silence: false };
-        self.ask_for(part, Some(refused), around);
+        self.ask_for(now, part, Some(refused), around);
     }
 
     /// The broker has acknowledged a batch of this partition.

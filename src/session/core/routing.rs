@@ -61,7 +61,7 @@ impl Core {
                     self.finish_unsettled(now, number, opened, ordinal);
                 }
                 Some((node, epoch)) if is_unanswered && part.refused.is_none() && self.doubted.contains_key(&node) => {
-                    self.ask_for(part, Some(Refused { node, epoch, by_silence: true }), around);
+                    self.ask_for(now, part, Some(Refused { node, epoch, by_silence: true }), around);
                     if let PartState::Asking(token) = part.state {
                         self.doubted.entry(node).and_modify(|asked| *asked = asked.or(Some(token)));
                     }
@@ -74,7 +74,7 @@ impl Core {
                     // The cluster was asked and did not say: the client meant this one, which knows what to answer.
                     Some(home) => aim(&mut targets, home, ordinal),
                     None => {
-                        self.ask_for(part, None, around);
+                        self.ask_for(now, part, None, around);
                         self.begin_detour(now, opened, DetourStart::Routed);
                     }
                 },
@@ -106,10 +106,14 @@ impl Core {
             }
         };
         let Some(leg) = leg else {
-            let due = self.unreachable.get(&node).map(|known| known.not_before);
+            let due = self.unreachable.get(&node).map(|known| known.not_before).filter(|due| now < *due);
             for ordinal in parts {
-                if let Some(part) = opened.parts.get_mut(ordinal) {
-                    part.not_before = due;
+                let Some(part) = opened.parts.get_mut(ordinal) else { continue };
+                part.not_before = due;
+                if due.is_none() {
+                    // It is the home broker, and not listed: nobody tells when it can be tried again.
+                    let refused = part.refused;
+                    self.ask_for(now, part, refused, around);
                 }
             }
             return;

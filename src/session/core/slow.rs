@@ -11,6 +11,8 @@ use crate::session::produce::{Opened, Part, PartState, Refused};
 use crate::session::request::{Body, Request};
 use crate::session::{Action, DetourStart, Note};
 
+/// Refreshes that change nothing, before a batch is tried again without another.
+const ASKED_ENOUGH: u32 = 2;
 /// Before the slow path is looked at again, where nothing has moved.
 const BRIEFLY: Duration = Duration::from_secs(1);
 
@@ -103,8 +105,10 @@ impl Core {
         self.slow_due = due;
     }
 
-    /// The part waits for a fresh view. `refused`: by whom it was refused, if by anybody.
-    pub(super) fn ask_for(&mut self, part: &mut Part, refused: Option<Refused>, around: &Surroundings<'_>) {
+    /// The part waits for a fresh view. `refused`: by whom it was refused, if by anybody. Has the cluster been asked twice and named that
+    /// broker each time, then it has not heard of its leadership yet, and will: the cluster is asked on, at its own pace, and the batch
+    /// is tried again beside that.
+    pub(super) fn ask_for(&mut self, now: Instant, part: &mut Part, refused: Option<Refused>, around: &Surroundings<'_>) {
         if part.refused != refused {
             part.attempts = 0;
         }
@@ -127,7 +131,15 @@ impl Core {
             part.state = PartState::Ready;
             return;
         }
-        part.state = PartState::Asking(self.want_partition(&part.key, leader, epoch));
+        let token = self.want_partition(&part.key, leader, epoch);
+        if part.attempts < ASKED_ENOUGH || refused.is_none_or(|by| by.by_silence) {
+            part.state = PartState::Asking(token);
+            return;
+        }
+        let wait = self.back_off(part.attempts.saturating_mul(2));
+        part.attempts = part.attempts.saturating_add(1);
+        part.not_before = Some(now + wait);
+        part.state = PartState::Ready;
     }
 
     /// The number of the refresh that will ask for the partition, which this leader does not serve at this epoch.

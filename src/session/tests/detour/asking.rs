@@ -42,6 +42,33 @@ fn a_partition_that_has_not_moved_is_tried_again_later_each_time() {
 }
 
 #[test]
+fn a_leader_that_the_cluster_has_named_twice_is_tried_again_without_asking() {
+    let (mut stage, client) = Stage::with_client();
+    stage.sends(client, &Produce::of([plain(0, 1)]));
+    for _ in 0..2 {
+        stage.refuses(client, 1, 6);
+        stage.fresh(client);
+        stage.until_at(client, 1);
+    }
+    // No answer comes to what it asks from here on.
+    let mut waits = Vec::new();
+    for _ in 0..3 {
+        stage.refuses(client, 1, 6);
+        assert!(stage.at(client, 1).is_empty(), "not at once");
+        assert_eq!(stage.asked_partitions(client).last(), Some(&("t".to_owned(), 0)), "it may have moved by now");
+        let begun = stage.now;
+        while stage.at(client, 1).is_empty() {
+            stage.pass(MS);
+        }
+        waits.push(stage.now - begun);
+    }
+    assert!(waits[0] <= 161 * MS && waits[0] < waits[1], "{waits:?}");
+    assert!(waits[2] <= 501 * MS, "{waits:?}");
+    stage.acks(client, 1);
+    assert_eq!(stage.errors(client), [0]);
+}
+
+#[test]
 fn news_of_the_partition_end_its_back_off_at_once() {
     let (mut stage, client) = Stage::with_client();
     stage.sends(client, &Produce::of([plain(0, 1)]));
@@ -101,4 +128,25 @@ fn the_rate_of_attempts_does_not_grow() {
     stage.refusing.clear();
     stage.pass(Duration::from_millis(600));
     assert_eq!(stage.at(client, 1), [[1]]);
+}
+
+#[test]
+fn a_part_for_the_home_broker_that_is_not_listed_is_asked_for_again_and_again() {
+    let (mut stage, client) = Stage::with_client();
+    let other = stage.client();
+    stage.sends(client, &Produce::of([plain(3, 9)]));
+    stage.acks(client, 1);
+    stage.sends(other, &Produce::of([plain(2, 9)]));
+    stage.refuses(other, 1, 6);
+    stage.moves("t", 1, 2);
+    stage.brokers.remove(&1);
+    stage.tell();
+    stage.sends(client, &Produce::of([plain(0, 1), plain(1, 2)]));
+    assert_eq!(stage.at(client, 2), [[2]]);
+    stage.acks(client, 2);
+    for _ in 0..3 {
+        assert!(stage.asked_partitions(client).contains(&("t".to_owned(), 0)));
+        stage.fresh(client);
+        stage.pass(200 * MS);
+    }
 }

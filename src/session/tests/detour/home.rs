@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use kafka_protocol::messages::{FetchRequest, MetadataRequest};
 
-use super::bench::Stage;
+use super::bench::{MS, Stage};
 use super::brokers::{End, Written};
 use super::frames::{Produce, numbered, plain, request_frame};
 use crate::cluster::NodeId;
@@ -144,6 +144,24 @@ fn what_any_broker_may_answer_is_sent_again_but_not_for_ever() {
         assert!(sent < 10, "it goes on and on");
     }
     assert_eq!((sent, stage.closed(client)), (5, Some(CloseReason::UpstreamClosed)), "once, and three times more");
+}
+
+#[test]
+fn what_found_nobody_for_a_while_is_not_given_up_the_sooner() {
+    let mut stage = Stage::new();
+    stage.departs(1, 2);
+    stage.brokers.remove(&3);
+    stage.tell();
+    let client = stage.client();
+    asks(&mut stage, client, metadata);
+    stage.refusing.insert(2);
+    stage.loses(client, 2, Written::All);
+    stage.refusing.clear();
+    stage.pass(1000 * MS);
+    assert_eq!(where_is(&mut stage, client), Some(2), "it is there again");
+    stage.loses(client, 2, Written::All);
+    assert_eq!(stage.closed(client), None, "two losses");
+    assert_eq!(where_is(&mut stage, client), Some(2));
 }
 
 #[test]
