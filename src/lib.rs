@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod answers;
 pub mod cli;
 pub mod cluster;
 pub mod config;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 const ARROWS: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("cluster", &["wire"]),
+    ("answers", &["wire"]),
     ("rewrite", &["wire", "cluster"]),
     ("session", &["wire", "cluster", "rewrite"]),
     ("departures", &["cluster", "session"]),
@@ -59,7 +60,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that are state machines and parsers: no IO, no clock, no tasks.
-const PURE: &[&str] = &["wire", "cluster", "rewrite", "session", "departures"];
+const PURE: &[&str] = &["wire", "cluster", "answers", "rewrite", "session", "departures"];
 
 /// What gives impurity away, outside tests.
 const IMPURE: &[&str] =
