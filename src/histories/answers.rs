@@ -134,7 +134,8 @@ impl World {
         let is_retriable = match error {
             code::OUT_OF_ORDER_SEQUENCE if kind != Kind::Plain => {
                 // Forwarded without being kept, it could not be sent again behind those that were.
-                let was_broken = self.clients[cid].lanes[at].was_broken || self.sessions[sid].budget_refusals > 0;
+                let lane = &self.clients[cid].lanes[at];
+                let was_broken = lane.was_broken || lane.is_hasty || self.sessions[sid].budget_refusals > 0;
                 if is_first && !was_broken && kind == Kind::Idempotent && !self.is_in_log(at, &tag) && !self.was_passed(cid, at, number) {
                     return self.breaks(|| format!("{tag}: 45, with every earlier batch acknowledged and itself not in the log"));
                 }

@@ -81,6 +81,12 @@ struct Ticket {
     cancelled: bool,
 }
 
+impl Ticket {
+    fn is_moving(&self, key: &Key) -> bool {
+        self.moved || self.place.is_none() && matches!(key.whose, Whose::Producer { .. })
+    }
+}
+
 #[derive(Debug, Default)]
 struct Line {
     tickets: BTreeMap<u64, Ticket>,
@@ -112,7 +118,8 @@ pub struct Gate {
     numbers: AtomicU64,
     members: AtomicU64,
     places: AtomicU64,
-    /// Batches that have moved and are not settled.
+    /// Batches that have moved and are not settled, and those of producers that wait for their turn: the next of theirs may come in over
+    /// another session.
     moving: AtomicUsize,
     kept_bytes: AtomicUsize,
     max_kept_bytes: usize,
@@ -195,7 +202,9 @@ impl Gate {
         if line.tickets.contains_key(&number) {
             return false;
         }
-        line.tickets.insert(number, Ticket { member, place, moved: false, cancelled: false });
+        let ticket = Ticket { member, place, moved: false, cancelled: false };
+        self.count(false, ticket.is_moving(key));
+        line.tickets.insert(number, ticket);
         *lines.topics.entry(key.topic.clone()).or_default() += 1;
         true
     }
@@ -215,8 +224,19 @@ impl Gate {
         if !in_turn {
             return None;
         }
-        line.tickets.get_mut(&number)?.place = Some(place);
+        let ticket = line.tickets.get_mut(&number)?;
+        let was_moving = ticket.is_moving(key);
+        ticket.place = Some(place);
+        self.count(was_moving, ticket.is_moving(key));
         Some(event)
+    }
+
+    fn count(&self, was_moving: bool, is_moving: bool) {
+        match (was_moving, is_moving) {
+            (false, true) => _ = self.moving.fetch_add(1, Ordering::Relaxed),
+            (true, false) => _ = self.moving.fetch_sub(1, Ordering::Relaxed),
+            _ => {}
+        }
     }
 
     /// The batch was refused, or its leg was lost: from now on it is on the move.
@@ -224,11 +244,11 @@ impl Gate {
         let mut lines = self.lines();
         let is_ending = matches!(key.whose, Whose::Producer { id, .. } if lines.ends(id, number));
         let Some(ticket) = lines.keys.get_mut(key).and_then(|line| line.tickets.get_mut(&number)) else { return };
+        let was_moving = ticket.is_moving(key);
         ticket.place = None;
         ticket.cancelled |= is_ending;
-        if !std::mem::replace(&mut ticket.moved, true) {
-            self.moving.fetch_add(1, Ordering::Relaxed);
-        }
+        ticket.moved = true;
+        self.count(was_moving, true);
     }
 
     /// The batch's fate is known, or nobody waits for it any more. Returns who may go on now.
@@ -241,8 +261,8 @@ impl Gate {
         let Some(ticket) = line.tickets.remove(&number) else { return wake };
         if ticket.moved {
             line.moved_settled_at = event;
-            self.moving.fetch_sub(1, Ordering::Relaxed);
         }
+        self.count(ticket.is_moving(key), false);
         wake.extend(line.tickets.values().take_while(|next| next.place.is_none()).take(1).map(|next| next.member));
         if line.tickets.is_empty() {
             lines.keys.remove(key);
