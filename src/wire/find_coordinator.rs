@@ -1,9 +1,39 @@
-//! The FindCoordinator response, versions 0 to 6.
+//! FindCoordinator, versions 0 to 6: the response, and the request that it answers.
 //!
-//! Deliberately absent: what kind of coordinator was asked for, which only the request says.
+//! Only the request says what kind of coordinator it asks for; up to version 3 only it says whose.
 
 use super::node::NodeEntry;
-use super::{ApiKey, Malformed, Span};
+use super::{ApiKey, Head, Malformed, Span};
+
+/// Whose coordinators a request asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FindCoordinatorRequest<'a> {
+    /// 0: groups, the only kind of version 0; 1: transactional ids; 2: share partitions.
+    pub key_type: i8,
+    /// Exactly one up to version 3.
+    pub keys: Vec<&'a [u8]>,
+}
+
+impl<'a> FindCoordinatorRequest<'a> {
+    /// Parses a whole frame, whose head is `head`.
+    pub fn parse(frame: &'a [u8], head: &Head) -> Result<FindCoordinatorRequest<'a>, Malformed> {
+        let mut reader = super::request_body(frame, head, ApiKey::FIND_COORDINATOR, LAST_VERSION)?;
+        let mut keys = Vec::new();
+        if head.version <= 3 {
+            keys.push(reader.string()?);
+        }
+        let key_type = if head.version >= 1 { reader.i8()? } else { 0 };
+        if head.version >= 4 {
+            let count = reader.array(1)?;
+            keys.reserve(count.len);
+            for _ in 0..count.len {
+                keys.push(reader.string()?);
+            }
+        }
+        reader.skip_tagged_fields()?;
+        Ok(FindCoordinatorRequest { key_type, keys })
+    }
+}
 
 /// The coordinators that a response names: exactly one, without its key, up to version 3.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,3 +92,7 @@ impl<'a> FindCoordinatorResponse<'a> {
         Ok(FindCoordinatorResponse { coordinators })
     }
 }
+
+#[cfg(test)]
+#[path = "tests/find_coordinator.rs"]
+mod tests;
