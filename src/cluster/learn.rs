@@ -1,6 +1,6 @@
 //! The rules by which one answer of the cluster makes the next view.
 //!
-//! Brokers: see `learn_brokers`. Leaders: see `learn_topics`.
+//! Brokers: see `learn_brokers`. Leaders: see `learn_topics`. Coordinators: see `learn_coordinators`.
 //!
 //! Invariant: the next view exists exactly if it differs from the one before, and then its generation is the next number.
 //! Deliberately absent: asking for a refresh (a suspicion is returned as a value).
@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::learn_topics::{hold_against, learn_topics};
-use super::{ApiVersionsObservation, CoordinatorObservation, MetadataObservation, NodeId, NodeVersions, Observation, Source, View};
+use super::{ApiVersionsObservation, MetadataObservation, NodeId, NodeVersions, Observation, Source, View};
 
-/// Bounds on what a view may hold. What does not fit is not learned, and counted.
+/// Bounds on what a view may hold. What does not fit is not learned, or makes what is older be forgotten, and is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LearnLimits {
     pub max_brokers: usize,
@@ -20,7 +20,7 @@ pub struct LearnLimits {
     pub max_topics: usize,
     /// Over all topics.
     pub max_partitions: usize,
-    /// Over all kinds.
+    /// Over all kinds. Where it is full, those make room that have not been asked for for longest.
     pub max_coordinators: usize,
     /// Where the cluster has no topic ids: how many equal answers in a row make a smaller epoch count.
     pub lower_epoch_answers: u32,
@@ -69,6 +69,8 @@ pub enum SuspicionReason {
     BrokerAppeared(NodeId),
     /// A leader is named that is not listed.
     UnlistedLeader(NodeId),
+    /// A coordinator is named that is not listed.
+    UnlistedCoordinator(NodeId),
     /// A topic known without its id has a smaller epoch than before, though the cluster has ids: it may have been re-created.
     LowerEpoch,
     /// A client's answer names another leader than the view, at the same epoch or in a version without epochs.
@@ -103,7 +105,7 @@ pub fn learn(view: &View, now: Instant, observation: &Observation, limits: &Lear
     match observation {
         Observation::Metadata(metadata) => draft.metadata(metadata),
         Observation::ApiVersions(versions) => draft.versions(versions),
-        Observation::Coordinators(coordinators) => draft.coordinators(coordinators),
+        Observation::Coordinators { source, named } => draft.coordinators(*source, named),
         Observation::Leaders(topics) => learn_topics(&mut draft, Source::Passing, topics),
         Observation::AskedFor(node) => draft.asked_for(*node),
         Observation::Retire(node) => draft.retire(*node),
@@ -127,6 +129,11 @@ impl Draft<'_> {
 
     pub(super) fn edit(&mut self) -> &mut View {
         self.next.get_or_insert_with(|| self.base.clone())
+    }
+
+    /// Of the view that this will be, if anything changes.
+    pub(super) fn next_generation(&self) -> u64 {
+        self.base.generation + 1
     }
 
     /// The first reason stands; topics add up.
@@ -189,41 +196,5 @@ impl Draft<'_> {
         if self.view().versions_of(seen.node) != Some(&versions) {
             self.edit().versions.insert(seen.node, Arc::new(versions));
         }
-    }
-
-    fn coordinators(&mut self, coordinators: &[CoordinatorObservation]) {
-        for seen in coordinators {
-            if seen.node.0 < 0 {
-                continue;
-            }
-            let known = self.view().coordinators.get(&seen.kind).and_then(|of_kind| of_kind.get(&seen.key));
-            if known == Some(&seen.node) {
-                continue;
-            }
-            if known.is_none() && !self.make_room_for_coordinator() {
-                self.learned.dropped.coordinators += 1;
-                continue;
-            }
-            let all = Arc::make_mut(&mut self.edit().coordinators);
-            all.entry(seen.kind).or_default().insert(seen.key.clone(), seen.node);
-        }
-    }
-
-    /// Where it is full, those make room whose broker has left: they would have to be asked for again anyway.
-    fn make_room_for_coordinator(&mut self) -> bool {
-        let max = self.limits.max_coordinators;
-        if self.view().coordinators_count() < max {
-            return true;
-        }
-        let view = self.view();
-        if view.coordinators.values().flat_map(|of_kind| of_kind.values()).all(|node| view.brokers.contains_key(node)) {
-            return false;
-        }
-        let view = self.edit();
-        let brokers = &view.brokers;
-        for of_kind in Arc::make_mut(&mut view.coordinators).values_mut() {
-            of_kind.retain(|_, node| brokers.contains_key(node));
-        }
-        self.view().coordinators_count() < max
     }
 }

@@ -41,9 +41,10 @@ fn observation() -> impl Strategy<Value = Observation> {
             ranges: vec![(ApiKey::METADATA, VersionRange { min: 0, max })],
         })
     });
-    let coordinators = (0..4usize, -1..5i32).prop_map(|(key, id)| {
+    let coordinators = (any::<bool>(), 0..4usize, -1..5i32).prop_map(|(own, key, id)| {
         let key = ["g", "h", "i", "j"][key].into();
-        Observation::Coordinators(vec![CoordinatorObservation { kind: CoordinatorKind::Group, key, node: node(id) }])
+        let named = vec![CoordinatorObservation { kind: CoordinatorKind::Group, key, node: node(id) }];
+        Observation::Coordinators { source: if own { Source::Own } else { Source::Passing }, named }
     });
     let asked_for = (0..7i32).prop_map(|id| Observation::AskedFor(node(id)));
     let retire = (0..7i32).prop_map(|id| Observation::Retire(node(id)));
@@ -95,6 +96,11 @@ proptest! {
             let counted: usize = next.topics().iter().map(|topic| topic.partitions.len()).sum();
             prop_assert_eq!(counted, next.topics().partitions_count());
 
+            for (kind, key, known) in next.coordinators().iter() {
+                let is_same = view.coordinators().get(kind, key) == Some(known);
+                prop_assert!(is_same || (known.learnt == next.generation && next.broker(known.node).is_some()), "{:?}", known);
+            }
+
             let broker_left = view.brokers.keys().any(|id| !next.brokers.contains_key(id));
             let own = matches!(&seen, Observation::Metadata(metadata) if metadata.source == Source::Own);
             prop_assert!(!broker_left || own, "{:?} removed a broker", seen);
@@ -130,7 +136,7 @@ proptest! {
                 if let Some(next) = learn(&view, now, &seen, &limits).view { view = next; }
             }
             let again = learn(&view, now, &seen, &limits).view;
-            prop_assert!(contradicts_itself(&seen) || again.is_none(), "{:?}", seen);
+            prop_assert!(contradicts_itself(&seen) || confirms(&seen) || again.is_none(), "{:?}", seen);
         }
     }
 }
@@ -141,12 +147,17 @@ fn forgets(seen: &Observation) -> bool {
         if metadata.source == Source::Own && metadata.topics.iter().any(|topic| matches!(topic.error, 3 | 100)))
 }
 
+/// Whether what it says of coordinators counts as news however often it is heard.
+fn confirms(seen: &Observation) -> bool {
+    matches!(seen, Observation::Coordinators { source: Source::Own, .. })
+}
+
 /// Whether one answer names a broker, a topic or a partition twice.
 fn contradicts_itself(seen: &Observation) -> bool {
     match seen {
         Observation::Metadata(metadata) => has_twins(metadata.brokers.iter().map(|broker| broker.id)) || has_twin_topics(&metadata.topics),
         Observation::Leaders(topics) => has_twin_topics(topics),
-        Observation::ApiVersions(_) | Observation::Coordinators(_) | Observation::AskedFor(_) | Observation::Retire(_) => false,
+        Observation::ApiVersions(_) | Observation::Coordinators { .. } | Observation::AskedFor(_) | Observation::Retire(_) => false,
     }
 }
 

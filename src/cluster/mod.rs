@@ -4,15 +4,19 @@
 //! Invariant: per topic id, a leader epoch never goes backwards (except by the rule for clusters without topic ids, see `learn`).
 //! Deliberately absent: IO, clocks (the caller says what time it is), clients' bytes.
 
+mod coordinators;
 mod departed;
 mod learn;
 mod learn_brokers;
+mod learn_coordinators;
 mod learn_topics;
 mod observation;
 mod topics;
 mod view;
 mod want;
 
+#[cfg(test)]
+mod coordinators_tests;
 #[cfg(test)]
 mod departed_tests;
 #[cfg(test)]
@@ -22,6 +26,7 @@ mod learn_tests;
 
 use std::sync::Arc;
 
+pub use coordinators::{COORDINATOR_KEY_BYTES_MAX, Coordinator, Coordinators};
 pub use departed::{Departed, LastLeader, ToldBroker};
 pub use learn::{Dropped, LearnLimits, Learned, Refused, Suspicion, SuspicionReason, learn};
 pub use observation::{

@@ -23,7 +23,11 @@ pub enum Source {
 pub enum Observation {
     Metadata(MetadataObservation),
     ApiVersions(ApiVersionsObservation),
-    Coordinators(Vec<CoordinatorObservation>),
+    /// A FindCoordinator response, together with its request, which alone says of what kind they are, and up to version 3 whose.
+    Coordinators {
+        source: Source,
+        named: Vec<CoordinatorObservation>,
+    },
     /// Leader hints (KIP-951).
     Leaders(Vec<TopicObservation>),
     /// A client asks the virtual broker of a node id that the view knows nothing of: it left before this process started.
@@ -77,6 +81,7 @@ pub enum CoordinatorKind {
     Share,
 }
 
+/// See `CoordinatorObservation::of_response`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CoordinatorObservation {
     pub kind: CoordinatorKind,

@@ -3,11 +3,13 @@
 //! Invariant: what is said to lead, to coordinate or to serve a version is a broker that the cluster lists now.
 //! Deliberately absent: any way to change it (`learn` makes the next one).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Broker, CoordinatorKind, Departed, Endpoint, NodeId, Partition, Topic, TopicRef, Topics, VersionRange};
+use super::{
+    Broker, Coordinator, CoordinatorKind, Coordinators, Departed, Endpoint, NodeId, Partition, Topic, TopicRef, Topics, VersionRange,
+};
 use crate::wire::ApiKey;
 
 /// A snapshot of what we know of the cluster.
@@ -25,7 +27,7 @@ pub struct View {
     /// As our own last request was told. Under KRaft brokers name any one of themselves.
     pub controller: Option<NodeId>,
     pub(super) topics: Arc<Topics>,
-    pub(super) coordinators: Arc<HashMap<CoordinatorKind, HashMap<Arc<str>, NodeId>>>,
+    pub(super) coordinators: Arc<Coordinators>,
     pub(super) versions: BTreeMap<NodeId, Arc<NodeVersions>>,
 }
 
@@ -96,13 +98,17 @@ impl View {
     }
 
     /// The coordinator that was last named for `key`, if it is a broker that the cluster lists.
-    pub fn coordinator(&self, kind: CoordinatorKind, key: &str) -> Option<NodeId> {
-        let node = *self.coordinators.get(&kind)?.get(key)?;
-        self.brokers.contains_key(&node).then_some(node)
+    pub fn coordinator(&self, kind: CoordinatorKind, key: &str) -> Option<Coordinator> {
+        self.coordinators.get(kind, key).filter(|known| self.brokers.contains_key(&known.node)).copied()
+    }
+
+    /// Also those whose broker is not listed.
+    pub fn coordinators(&self) -> &Coordinators {
+        &self.coordinators
     }
 
     pub fn coordinators_count(&self) -> usize {
-        self.coordinators.values().map(HashMap::len).sum()
+        self.coordinators.len()
     }
 
     /// What `node` told of itself at the address that it has now.

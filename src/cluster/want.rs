@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{Endpoint, NodeId, TopicId, TopicRef, View};
+use super::{CoordinatorKind, Endpoint, NodeId, TopicId, TopicRef, View};
 
 /// A topic as the request named it that came to grief.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -36,10 +36,12 @@ pub enum Want {
     },
     /// This listed broker closed, refused or is silent, at this address.
     Broker { node: NodeId, endpoint: Endpoint },
+    /// This broker does not coordinate the key, or does not serve.
+    Coordinator { kind: CoordinatorKind, key: Arc<str>, but_not: NodeId },
 }
 
 impl Want {
-    /// Whether `view` has gone beyond what this is evidence against.
+    /// Whether `view` has gone beyond what this is evidence against. A coordinator that may be back where it was: see `is_confirmed`.
     pub fn is_met(&self, view: &View) -> bool {
         match self {
             Want::Partition { topic, partition, leader, epoch } => view.leader(topic.as_ref(), *partition).is_some_and(|known| {
@@ -48,6 +50,18 @@ impl Want {
                 known.leaderless_since.is_none() && (Some(known.node) != *leader || is_later)
             }),
             Want::Broker { node, endpoint } => view.broker(*node).is_none_or(|broker| broker.endpoint != *endpoint),
+            Want::Coordinator { kind, key, but_not } => view.coordinator(*kind, key).is_some_and(|known| known.node != *but_not),
+        }
+    }
+
+    /// Whether the cluster has named the very coordinator again that this is evidence against, after the view's generation `since`. If
+    /// nobody says that its broker is down, it is worth another try.
+    pub fn is_confirmed(&self, view: &View, since: u64) -> bool {
+        match self {
+            Want::Coordinator { kind, key, but_not } => {
+                view.coordinator(*kind, key).is_some_and(|known| known.node == *but_not && known.learnt > since)
+            }
+            Want::Partition { .. } | Want::Broker { .. } => false,
         }
     }
 }

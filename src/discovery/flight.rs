@@ -1,10 +1,10 @@
-//! One refresh: asking brokers until one answers.
+//! One refresh: asking brokers until one answers, for metadata and then, over the same connection, for the coordinators that are wanted.
 //!
 //! Candidates are the listed brokers in random order, then the bootstrap addresses in random order. Brokers that refuse what the view
 //! has them lead come first, the first time: they have heard of their successor. Those that a session says do not serve come last. One that fails makes room for the next at once, one that stays silent after a head start (the kept connection, too:
 //! a frozen broker keeps its connections open); whichever answers first ends the flight, and the rest are dropped.
 //!
-//! Invariant: a candidate has `request_timeout` to tell its versions and as much again to answer; no other waits for it longer than the
+//! Invariant: a candidate has `request_timeout` to tell its versions, and as much again for each of the two answers; no other waits for it longer than the
 //! head start.
 //! Deliberately absent: when to refresh (`pace`).
 
@@ -12,12 +12,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
+use super::coordinators::ask_coordinators;
 use super::exchange::ExchangeError;
 use super::lines::Lines;
-use super::requests::{AskError, Ranges, ask_metadata, ask_versions, takes_ids};
-use super::wants::Topics;
+use super::requests::{AskError, Ranges, ask_metadata, ask_versions, takes};
+use super::wants::{Keys, Takes, Topics};
 use super::{Settings, Views};
-use crate::cluster::{ApiVersionsObservation, Endpoint, MetadataObservation, NodeId, Observation, Refused};
+use crate::cluster::{ApiVersionsObservation, CoordinatorObservation, Endpoint, MetadataObservation, NodeId, Observation, Refused, Source};
 use crate::metrics::Metrics;
 use crate::transport::{ConnectError, Connection, Connector, staggered_by};
 
@@ -82,6 +83,17 @@ impl Line {
         });
         let metadata = asked.map_err(|source| AttemptError::Ask { endpoint: endpoint.clone(), source })?;
         if metadata.brokers.is_empty() { Err(AttemptError::NoBrokers { endpoint: endpoint.clone() }) } else { Ok(metadata) }
+    }
+
+    fn takes(&self) -> Takes {
+        takes(&self.ranges)
+    }
+
+    async fn coordinators(&mut self, keys: &Keys, limit: Duration) -> Result<Vec<CoordinatorObservation>, AttemptError> {
+        let takes = self.takes();
+        let asked = timeout(limit, ask_coordinators(&mut self.connection, takes, keys)).await;
+        let asked = asked.map_err(|_| AttemptError::Timeout { endpoint: self.endpoint.clone(), after: limit })?;
+        asked.map_err(|source| AttemptError::Ask { endpoint: self.endpoint.clone(), source })
     }
 }
 
@@ -162,10 +174,24 @@ async fn attempt(candidate: Candidate, connector: Connector, views: Views, limit
         Candidate::Address(endpoint) => open(&connector, &endpoint, limit, Some(views.metrics())).await?,
     };
     // From here on a call is too late for this request, and waits for the next.
-    let asked = views.queue().ask(&views.current(), takes_ids(&line.ranges));
+    let mut asked = views.queue().ask(&views.current(), line.takes());
     let metadata = line.metadata(&asked.topics, limit).await?;
     let refused = |source| AttemptError::Refused { endpoint: line.endpoint.clone(), source };
     views.confirm(metadata, |node| line.versions(node), &line.endpoint).map_err(refused)?;
-    views.queue().answered(&asked);
-    Ok(line)
+    let keys = &asked.wants.keys;
+    let named = if keys.is_empty() { Ok(Vec::new()) } else { line.coordinators(keys, limit).await };
+    match named {
+        Ok(named) => {
+            if !named.is_empty() {
+                views.observe(Observation::Coordinators { source: Source::Own, named });
+            }
+            views.queue().answered(&asked);
+            Ok(line)
+        }
+        Err(failure) => {
+            asked.wants.forgo_coordinators();
+            views.queue().answered(&asked);
+            Err(failure)
+        }
+    }
 }

@@ -3,6 +3,7 @@
 //! Invariant: one request for metadata is on its way at a time, and who asks for a refresh is answered by one that was written after
 //! it asked. Deliberately absent: sessions.
 
+mod coordinators;
 mod exchange;
 mod flight;
 mod lines;

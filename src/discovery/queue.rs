@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 
-use super::wants::{self, TOPIC_NAME_BYTES_MAX, Topics, Wants};
+use super::wants::{self, TOPIC_NAME_BYTES_MAX, Takes, Topics, Wants};
 use crate::cluster::{Endpoint, NodeId, View, Want};
 
 /// Topics that one request asks for. What is beyond waits for another call.
@@ -58,7 +58,7 @@ struct Done {
 pub(super) struct Asked {
     /// `None`: no plain call.
     covers: Option<u64>,
-    wants: wants::Asked,
+    pub(super) wants: wants::Asked,
     pub(super) topics: Topics,
 }
 
@@ -174,6 +174,11 @@ impl Queue {
         Due { at, is_wanted: !waiting.wants.is_empty() }
     }
 
+    /// See `Wants::is_unsettled`.
+    pub(super) fn is_unsettled(&self) -> bool {
+        self.waiting().wants.is_unsettled()
+    }
+
     /// Ends when there was a call since it ended last.
     pub(super) async fn changed(&self) {
         self.changed.notified().await;
@@ -182,14 +187,14 @@ impl Queue {
     /// To be called when the first broker is about to be asked.
     pub(super) fn begin(&self, view: &View) -> Asked {
         self.waiting().late_due = None;
-        self.ask(view, false)
+        self.ask(view, Takes::default())
     }
 
-    /// To be called right before a request is written; `may_have_ids`: its broker takes topics by id.
-    pub(super) fn ask(&self, view: &View, may_have_ids: bool) -> Asked {
+    /// To be called right before a request is written; `takes`: what its broker can be asked for.
+    pub(super) fn ask(&self, view: &View, takes: Takes) -> Asked {
         let now = Instant::now();
         let waiting = self.waiting();
-        let (mut wants, mut topics) = waiting.wants.ask(now, view, may_have_ids);
+        let (mut wants, mut topics) = waiting.wants.ask(now, view, takes);
         let is_due = waiting.due.is_some_and(|due| due <= now);
         let mut covers = None;
         match &mut topics {

@@ -67,7 +67,7 @@ async fn refresh(settings: &Settings, connector: &Connector, views: &Views) {
                 pace.succeeded(begun, Instant::now());
                 turned_away = 0;
                 lines.keep(line);
-                is_unmet = views.queue().due().is_wanted;
+                is_unmet = views.queue().is_unsettled();
             }
             Err(failures) => {
                 let failure = told(&failures);

@@ -1,6 +1,6 @@
 //! Our own requests, ApiVersions and Metadata, and what their answers say.
 //!
-//! Invariant: a request of ours never creates a topic and never asks for all topics. Deliberately absent: connections.
+//! Invariant: a request of ours for metadata never creates a topic and never asks for all topics. Deliberately absent: connections.
 
 use std::sync::Arc;
 
@@ -9,8 +9,9 @@ use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{ApiVersionsRequest, MetadataRequest, RequestHeader, TopicName};
 use kafka_protocol::protocol::{Encodable, StrBytes};
 
+use super::coordinators::served_version;
 use super::exchange::{Exchange, ExchangeError};
-use super::wants::Topics;
+use super::wants::{Takes, Topics};
 use crate::cluster::{
     Broker, Endpoint, MetadataObservation, NodeId, PartitionObservation, Source, TopicId, TopicObservation, VersionRange,
 };
@@ -108,9 +109,10 @@ fn metadata_range(ranges: &Ranges) -> Option<VersionRange> {
     ranges.iter().find(|(key, _)| *key == ApiKey::METADATA).map(|(_, range)| *range)
 }
 
-/// Whether topics can be asked for by id.
-pub(super) fn takes_ids(ranges: &Ranges) -> bool {
-    metadata_range(ranges).is_some_and(|range| range.max >= METADATA_BY_ID)
+/// What a broker that serves `ranges` can be asked for.
+pub(super) fn takes(ranges: &Ranges) -> Takes {
+    let ids = metadata_range(ranges).is_some_and(|range| range.max >= METADATA_BY_ID);
+    Takes { ids, coordinators: served_version(ranges) }
 }
 
 fn identified(topic: &TopicId) -> MetadataRequestTopic {
@@ -122,9 +124,9 @@ fn named(topic: &Arc<str>) -> MetadataRequestTopic {
 }
 
 /// One request at a time is on its way, so that they need no numbers of their own.
-const CORRELATION_ID: i32 = 1;
+pub(super) const CORRELATION_ID: i32 = 1;
 
-fn encode(api: ApiKey, version: i16, body: &impl Encodable) -> Result<Bytes, AskError> {
+pub(super) fn encode(api: ApiKey, version: i16, body: &impl Encodable) -> Result<Bytes, AskError> {
     let header = RequestHeader::default()
         .with_request_api_key(api.0)
         .with_request_api_version(version)

@@ -1,4 +1,4 @@
-//! A few brokers that answer ApiVersions and Metadata as they are told to.
+//! A few brokers that answer ApiVersions, Metadata and FindCoordinator as they are told to.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use kafka_protocol::messages::api_versions_response::ApiVersion;
+use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::metadata_response::{MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic};
 use kafka_protocol::messages::{
-    ApiKey as Key, ApiVersionsResponse, BrokerId, MetadataRequest, MetadataResponse, RequestHeader, ResponseHeader, TopicName,
+    ApiKey as Key, ApiVersionsResponse, BrokerId, FindCoordinatorRequest, FindCoordinatorResponse, MetadataRequest, MetadataResponse,
+    RequestHeader, ResponseHeader, TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -37,6 +39,14 @@ pub(super) struct Script {
     pub(super) delay: Duration,
     /// Of each Metadata request: the version, and the topics; `None`: all of them.
     pub(super) metadata_requests: Vec<(i16, Option<Vec<String>>)>,
+    /// `None`: the brokers have no FindCoordinator.
+    pub(super) find_coordinator_max: Option<i16>,
+    /// Key to its coordinator, whatever its kind; others have none.
+    pub(super) coordinators: BTreeMap<&'static str, i32>,
+    /// These brokers do not answer FindCoordinator.
+    pub(super) silent_about_coordinators: BTreeSet<i32>,
+    /// Of each FindCoordinator request: the broker, the version, the kind and the keys.
+    pub(super) coordinator_requests: Vec<(i32, i16, i8, Vec<String>)>,
     /// By node: ApiVersions requests that were answered without an error.
     pub(super) versions_told: BTreeMap<i32, usize>,
     pub(super) connections: usize,
@@ -107,7 +117,10 @@ impl Fake {
             tokio::time::sleep(delay).await;
             let is_frozen = {
                 let script = self.script();
-                script.silent || script.frozen.contains(&node)
+                let is_about_coordinators = request.starts_with(&(Key::FindCoordinator as i16).to_be_bytes());
+                script.silent
+                    || script.frozen.contains(&node)
+                    || (is_about_coordinators && script.silent_about_coordinators.contains(&node))
             };
             if is_frozen {
                 std::future::pending::<()>().await;
@@ -137,6 +150,11 @@ impl Fake {
                 self.script().asked_nodes.push(node);
                 self.metadata(version, asked).encode(&mut body, version).unwrap();
             }
+            Key::FindCoordinator => {
+                let asked = FindCoordinatorRequest::decode(&mut request, version).unwrap();
+                response_header.encode(&mut body, Key::FindCoordinator.response_header_version(version)).unwrap();
+                self.coordinators(node, version, asked).encode(&mut body, version).unwrap();
+            }
             other => panic!("{other:?} was asked for"),
         }
         let mut frame = BytesMut::from(&i32::try_from(body.len()).unwrap().to_be_bytes()[..]);
@@ -151,9 +169,28 @@ impl Fake {
         if !refused {
             *script.versions_told.entry(node).or_default() += 1;
             // A higher node id has a higher maximum.
+            keys.extend(script.find_coordinator_max.map(|max| range(Key::FindCoordinator, max)));
             keys.extend([range(Key::Metadata, script.metadata_max), range(Key::Produce, 7 + i16::try_from(node).unwrap())]);
         }
         ApiVersionsResponse::default().with_error_code(if refused { 35 } else { 0 }).with_api_keys(keys)
+    }
+
+    fn coordinators(&self, node: i32, version: i16, asked: FindCoordinatorRequest) -> FindCoordinatorResponse {
+        let mut script = self.script();
+        let keys = if version >= 4 { asked.coordinator_keys } else { vec![asked.key] };
+        let names = keys.iter().map(ToString::to_string).collect();
+        script.coordinator_requests.push((node, version, asked.key_type, names));
+        let found = |key: &StrBytes| script.coordinators.get(key.as_str()).copied();
+        let response = FindCoordinatorResponse::default();
+        if version >= 4 {
+            let named = |key: &StrBytes| {
+                let named = Coordinator::default().with_key(key.clone()).with_node_id(BrokerId(found(key).unwrap_or(-1)));
+                named.with_error_code(if found(key).is_some() { 0 } else { 15 })
+            };
+            return response.with_coordinators(keys.iter().map(named).collect());
+        }
+        let found = found(&keys[0]);
+        response.with_node_id(BrokerId(found.unwrap_or(-1))).with_error_code(if found.is_some() { 0 } else { 15 })
     }
 
     fn metadata(&self, version: i16, asked: MetadataRequest) -> MetadataResponse {

@@ -1,5 +1,6 @@
 //! Discovery against brokers that do as they are told.
 
+mod coordinators;
 mod fake;
 mod simulated;
 mod wanted;
@@ -379,17 +380,17 @@ async fn a_waiter_is_not_answered_by_a_request_from_before_its_call() {
     let view = View::default();
     let refresher = Refresher { queue: queue.clone() };
     let early = refresher.refresh(&["t".into()]);
-    let asked = queue.ask(&view, false);
+    let asked = queue.ask(&view, wants::Takes::default());
     let mut late = Box::pin(refresher.refresh(&["t".into(), "u".into()]));
     queue.answered(&asked);
     early.await.unwrap();
     assert!(timeout(20 * MS, late.as_mut()).await.is_err());
-    let again = queue.ask(&view, false);
+    let again = queue.ask(&view, wants::Takes::default());
     assert_eq!(again.topics, wants::Topics::Names(vec!["t".into(), "u".into()]), "what was asked for again is asked again");
     queue.failed(&asked, "an older failure".into());
     assert!(timeout(20 * MS, late.as_mut()).await.is_err());
     queue.answered(&again);
     late.await.unwrap();
     assert_eq!(queue.due().at, None);
-    assert_eq!(queue.ask(&view, false).topics, wants::Topics::Names(Vec::new()));
+    assert_eq!(queue.ask(&view, wants::Takes::default()).topics, wants::Topics::Names(Vec::new()));
 }

@@ -10,12 +10,12 @@ fn on(topic: &str, partition: i32, leader: i32, epoch: i32) -> Want {
     Want::Partition { topic: WantedTopic::Name(topic.into()), partition, leader: Some(NodeId(leader)), epoch }
 }
 
-fn metadata_requests(sim: &SimCluster) -> u64 {
+pub(super) fn metadata_requests(sim: &SimCluster) -> u64 {
     sim.control(|cluster| (1..=9).map(|broker| cluster.requests_of(broker, ApiKey::METADATA.0)).sum())
 }
 
 /// A session that has trouble until the view meets what it wants, and asks again as soon as it is answered.
-async fn insisting(views: Views, wants: Vec<Want>) {
+pub(super) async fn insisting(views: Views, wants: Vec<Want>) {
     let mut changes = views.changes();
     while !wants.iter().all(|want| want.is_met(&views.current())) {
         tokio::select! {
@@ -27,7 +27,7 @@ async fn insisting(views: Views, wants: Vec<Want>) {
 }
 
 /// Waits for no broker but the first, and at the intervals of the defaults.
-fn patient(bootstrap: &[&Endpoint]) -> Settings {
+pub(super) fn patient(bootstrap: &[&Endpoint]) -> Settings {
     Settings { head_start: PATIENCE, min_interval: 50 * MS, ..settings(bootstrap) }
 }
 

@@ -2,11 +2,17 @@
 //!
 //! Evidence is kept once, whoever and however many repeat it; how often the cluster is asked follows from the evidence alone
 //! (`pacing`), never from the number of calls. A waiter is woken once: when the view meets everything that it wants, or when requests
-//! that were written after its call have been answered for all its topics and for the list of brokers.
+//! that were written after its call have been answered for all its subjects and for the list of brokers.
+//!
+//! Coordinators have no epochs, so that the one which does not serve may be named again, by a broker that lags, or because it is back. It
+//! counts if nobody says that it is down; who finds it as before says so again, and meets the pace that its evidence had
+//! (`Case::is_idle`).
 //!
 //! Invariant: evidence is unmet, and wanted by somebody or `LINGERS` old at most (longer only while no request can be made).
 //! Deliberately absent: tasks, sleeping, and the connection that asks.
 
+#[cfg(test)]
+mod coordinators_tests;
 mod pacing;
 #[cfg(test)]
 mod tests;
@@ -18,9 +24,9 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-pub(super) use pacing::{Asked, Topics};
+pub(super) use pacing::{Asked, Keys, Takes, Topics};
 
-use crate::cluster::{self, Endpoint, NodeId, TopicId, TopicRef, View, Want, WantedTopic};
+use crate::cluster::{self, COORDINATOR_KEY_BYTES_MAX, CoordinatorKind, Endpoint, NodeId, TopicId, TopicRef, View, Want, WantedTopic};
 use pacing::Series;
 
 /// What nobody has waited for during so long is forgotten: longer than any session pauses between two calls.
@@ -38,8 +44,7 @@ pub(super) struct Wants {
     min_interval: Duration,
     last_call: u64,
     waiters: BTreeMap<u64, Waiter>,
-    /// By the name, where the view knew it.
-    topics: HashMap<WantedTopic, Topic>,
+    cases: HashMap<Subject, Case>,
     listings: HashMap<Listing, (Series, Evidence)>,
     /// Who waits for the list of brokers, and for how many of its broker wants.
     listing_waiters: BTreeMap<u64, u32>,
@@ -54,7 +59,7 @@ pub(super) struct Wants {
 #[derive(Debug)]
 struct Waiter {
     wants: Vec<Want>,
-    /// Topics, and the list of brokers, that it still waits for.
+    /// Subjects, and the list of brokers, that it still waits for.
     open: usize,
     done: oneshot::Sender<bool>,
 }
@@ -64,17 +69,46 @@ struct Waiter {
 struct Evidence {
     waiters: HashSet<u64>,
     wanted_at: Instant,
+    /// The view's generation when it was last called for.
+    since: u64,
 }
 
-#[derive(Debug)]
-struct Topic {
-    /// By the leader that does not serve: one departure is one series, however many partitions show it.
+/// What a request can ask about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Subject {
+    /// By the name, where the view knew it.
+    Topic(WantedTopic),
+    Coordinator(CoordinatorKind, Arc<str>),
+}
+
+/// All evidence about one subject.
+#[derive(Debug, Default)]
+struct Case {
+    /// By the broker that does not serve: one departure is one series, however many partitions show it.
     series: HashMap<Option<NodeId>, Series>,
     evidence: HashMap<Want, Evidence>,
-    /// Who waits for an answer about the topic, and for how many of its wants.
+    /// Who waits for an answer about the subject, and for how many of its wants.
     waiters: BTreeMap<u64, u32>,
-    /// As the evidence was last held against.
+    /// The topic as the evidence was last held against.
     seen: Option<Arc<cluster::Topic>>,
+}
+
+impl Case {
+    /// Nothing is wanted, and what will be is asked for at the pace that it had.
+    fn is_idle(&self) -> bool {
+        self.evidence.is_empty() && self.waiters.is_empty()
+    }
+
+    /// Its evidence against this broker has been met, or forgotten, one piece of it. With the last, the series ends; `lingers_from`: it is
+    /// kept for a while.
+    fn close(&mut self, want: &Want, lingers_from: Option<Instant>) {
+        let against = against(want);
+        if let Some(series) = self.series.get_mut(&against)
+            && series.close(lingers_from)
+        {
+            self.series.remove(&against);
+        }
+    }
 }
 
 /// What only the list of brokers answers.
@@ -83,6 +117,15 @@ enum Listing {
     Broker(NodeId, Endpoint),
     /// All that is beyond the limits.
     Beyond,
+}
+
+impl Listing {
+    fn broker(&self) -> Option<NodeId> {
+        match self {
+            Listing::Broker(node, _) => Some(*node),
+            Listing::Beyond => None,
+        }
+    }
 }
 
 /// What came of a call.
@@ -96,7 +139,7 @@ pub(super) struct Called {
 
 impl Evidence {
     fn new(now: Instant) -> Evidence {
-        Evidence { waiters: HashSet::new(), wanted_at: now }
+        Evidence { waiters: HashSet::new(), wanted_at: now, since: 0 }
     }
 
     fn is_over(&self, now: Instant) -> bool {
@@ -111,7 +154,7 @@ impl Wants {
             min_interval,
             last_call: 0,
             waiters: BTreeMap::new(),
-            topics: HashMap::new(),
+            cases: HashMap::new(),
             listings: HashMap::new(),
             listing_waiters: BTreeMap::new(),
             evidence_count: 0,
@@ -127,7 +170,12 @@ impl Wants {
 
     /// Whether anything is wanted that the view does not meet.
     pub(super) fn is_empty(&self) -> bool {
-        self.topics.is_empty() && self.listings.is_empty()
+        self.evidence_count == 0
+    }
+
+    /// Whether the last answer may not have been the last word: what was wanted is still, or was named just as it was.
+    pub(super) fn is_unsettled(&self) -> bool {
+        !self.is_empty() || self.cases.values().flat_map(|case| case.series.values()).any(|series| series.is_doubtful)
     }
 
     /// Addresses of brokers that do not serve, as sessions say: the last ones to ask.
@@ -139,14 +187,15 @@ impl Wants {
         self.listings.keys().filter_map(of).collect()
     }
 
-    /// Leaders that refuse what they are named as leaders of. Who refuses because another leads now has heard who that is.
+    /// Leaders and coordinators that refuse what they are named for. Who refuses because it is another now has heard who that is.
     pub(super) fn refusing(&self) -> HashSet<NodeId> {
-        self.topics.values().flat_map(|topic| topic.series.keys().flatten().copied()).collect()
+        let series = self.cases.values().flat_map(|case| case.series.iter());
+        series.filter(|(_, series)| series.open > 0).filter_map(|(node, _)| *node).collect()
     }
 
     /// Whether the topic's leaders are asked for already, at the pace that its evidence has.
     pub(super) fn follows(&self, name: &Arc<str>) -> bool {
-        self.topics.contains_key(&WantedTopic::Name(name.clone()))
+        self.cases.contains_key(&Subject::Topic(WantedTopic::Name(name.clone())))
     }
 
     /// `done` hears how it went; at once, if there is nothing to wait for.
@@ -167,10 +216,7 @@ impl Wants {
         for want in &wants {
             let is_beyond = !self.register(number, now, want, view);
             beyond += usize::from(is_beyond);
-            open.insert(match want {
-                Want::Partition { topic, .. } if !is_beyond => Some(topic.clone()),
-                _ => None,
-            });
+            open.insert(subject(want).filter(|_| !is_beyond));
         }
         self.waiters.insert(number, Waiter { wants, open: open.len(), done });
         Called { number: Some(number), beyond }
@@ -178,27 +224,28 @@ impl Wants {
 
     /// `false`: it did not fit, and waits for the list of brokers.
     fn register(&mut self, number: u64, now: Instant, want: &Want, view: &View) -> bool {
-        let is_full = self.evidence_count >= EVIDENCE_MAX || self.links_count >= LINKS_MAX;
-        let (evidence, waiters) = match want {
-            Want::Partition { topic, leader, .. } if !is_full && can_be_asked(topic) => {
-                let known = self.topics.entry(topic.clone()).or_insert_with(|| Topic {
-                    series: HashMap::new(),
-                    evidence: HashMap::new(),
-                    waiters: BTreeMap::new(),
-                    seen: view.topic(topic.as_ref()).cloned(),
+        let is_full =
+            [self.evidence_count, self.cases.len()].into_iter().any(|count| count >= EVIDENCE_MAX) || self.links_count >= LINKS_MAX;
+        let subject = subject(want);
+        let fits = !is_full && subject.as_ref().is_none_or(can_be_asked);
+        let (evidence, waiters) = match subject.filter(|_| fits) {
+            Some(subject) => {
+                let case = self.cases.entry(subject).or_insert_with_key(|subject| {
+                    let seen = if let Subject::Topic(topic) = subject { view.topic(topic.as_ref()).cloned() } else { None };
+                    Case { seen, ..Case::default() }
                 });
-                let series = known.series.entry(*leader).or_insert_with(|| Series::new(number, now));
-                let evidence = known.evidence.entry(want.clone()).or_insert_with(|| {
+                let series = case.series.entry(against(want)).or_insert_with(|| Series::new(number, now));
+                let evidence = case.evidence.entry(want.clone()).or_insert_with(|| {
                     self.evidence_count += 1;
                     series.open += 1;
                     series.another(now);
                     Evidence::new(now)
                 });
-                (evidence, &mut known.waiters)
+                (evidence, &mut case.waiters)
             }
-            _ => {
+            None => {
                 let listing = match want {
-                    Want::Broker { node, endpoint } if !is_full => Listing::Broker(*node, endpoint.clone()),
+                    Want::Broker { node, endpoint } if fits => Listing::Broker(*node, endpoint.clone()),
                     _ => Listing::Beyond,
                 };
                 let (_, evidence) = self.listings.entry(listing).or_insert_with(|| {
@@ -208,11 +255,12 @@ impl Wants {
                 (evidence, &mut self.listing_waiters)
             }
         };
+        evidence.since = view.generation;
         if evidence.waiters.insert(number) {
             self.links_count += 1;
             *waiters.entry(number).or_default() += 1;
         }
-        !is_full && !matches!(want, Want::Partition { topic, .. } if !can_be_asked(topic))
+        fits
     }
 
     /// Its future has been dropped.
@@ -237,19 +285,14 @@ impl Wants {
             }
         };
         for want in &waiter.wants {
-            match want {
-                Want::Partition { topic, .. } => {
-                    if let Some(topic) = self.topics.get_mut(topic) {
-                        topic.waiters.remove(&number);
-                        topic.evidence.get_mut(want).map(&mut leave);
-                    }
-                }
-                Want::Broker { node, endpoint } => {
-                    let listing = Listing::Broker(*node, endpoint.clone());
-                    if let Some((_, evidence)) = self.listings.get_mut(&listing) {
-                        leave(evidence);
-                    }
-                }
+            if let Some(case) = subject(want).and_then(|subject| self.cases.get_mut(&subject)) {
+                case.waiters.remove(&number);
+                case.evidence.get_mut(want).map(&mut leave);
+            }
+            if let Want::Broker { node, endpoint } = want
+                && let Some((_, evidence)) = self.listings.get_mut(&Listing::Broker(*node, endpoint.clone()))
+            {
+                leave(evidence);
             }
         }
         self.listing_waiters.remove(&number);
@@ -282,36 +325,43 @@ impl Wants {
                 !is_met
             });
         }
+        let suspects: HashSet<NodeId> = self.listings.keys().filter_map(Listing::broker).collect();
+        let is_met = |want: &Want, evidence: &Evidence| {
+            let is_suspect = || against(want).is_some_and(|node| suspects.contains(&node));
+            want.is_met(view) || (want.is_confirmed(view, evidence.since) && !is_suspect())
+        };
         let min_interval = self.min_interval;
-        self.topics.retain(|key, topic| {
-            let seen = view.topic(key.as_ref());
-            if brokers_changed || seen.map(Arc::as_ptr) != topic.seen.as_ref().map(Arc::as_ptr) {
-                topic.seen = seen.cloned();
-                let met: Vec<Want> = topic.evidence.keys().filter(|want| want.is_met(view)).cloned().collect();
+        self.cases.retain(|subject, case| {
+            let seen = if let Subject::Topic(topic) = subject { view.topic(topic.as_ref()) } else { None };
+            let is_coordinator = matches!(subject, Subject::Coordinator(..));
+            if brokers_changed || is_coordinator || seen.map(Arc::as_ptr) != case.seen.as_ref().map(Arc::as_ptr) {
+                case.seen = seen.cloned();
+                let met: Vec<Want> =
+                    case.evidence.iter().filter(|(want, evidence)| is_met(want, evidence)).map(|(want, _)| want.clone()).collect();
                 for want in met {
-                    let Some(evidence) = topic.evidence.remove(&want) else { continue };
+                    let Some(evidence) = case.evidence.remove(&want) else { continue };
                     self.evidence_count -= 1;
                     self.links_count -= evidence.waiters.len();
-                    closed.extend(evidence.waiters.iter().filter(|number| is_last(&mut topic.waiters, **number)));
-                    close_series(topic, &want);
-                    if let Want::Partition { leader, .. } = &want
-                        && let Some(series) = topic.series.get_mut(leader)
-                    {
-                        series.progress(now, min_interval);
+                    closed.extend(evidence.waiters.iter().filter(|number| is_last(&mut case.waiters, **number)));
+                    case.close(&want, is_coordinator.then_some(now));
+                    match case.series.get_mut(&against(&want)) {
+                        Some(series) if is_coordinator => series.is_doubtful = !want.is_met(view),
+                        Some(series) => series.progress(now, min_interval),
+                        None => {}
                     }
                 }
             }
             for node in &unlisted {
-                if let Some(series) = topic.series.get_mut(&Some(*node)) {
+                if let Some(series) = case.series.get_mut(&Some(*node)) {
                     series.restart(now);
                 }
             }
-            !topic.evidence.is_empty() || !topic.waiters.is_empty()
+            !case.is_idle() || !case.series.is_empty()
         });
         self.close(closed, now);
     }
 
-    /// One topic, or the list, of each of these is done with.
+    /// One subject, or the list, of each of these is done with.
     fn close(&mut self, closed: Vec<u64>, now: Instant) {
         let mut finished = Vec::new();
         for number in closed {
@@ -327,15 +377,16 @@ impl Wants {
 
     /// Forgets what nobody wants any more.
     fn expire(&mut self, now: Instant) {
-        self.topics.retain(|_, topic| {
+        self.cases.retain(|_, case| {
             let over: Vec<Want> =
-                topic.evidence.iter().filter(|(_, evidence)| evidence.is_over(now)).map(|(want, _)| want.clone()).collect();
+                case.evidence.iter().filter(|(_, evidence)| evidence.is_over(now)).map(|(want, _)| want.clone()).collect();
             for want in over {
-                topic.evidence.remove(&want);
+                case.evidence.remove(&want);
                 self.evidence_count -= 1;
-                close_series(topic, &want);
+                case.close(&want, None);
             }
-            !topic.evidence.is_empty() || !topic.waiters.is_empty()
+            case.series.retain(|_, series| series.lingers_until().is_none_or(|until| until > now));
+            !case.is_idle() || !case.series.is_empty()
         });
         self.listings.retain(|_, (_, evidence)| {
             let is_over = evidence.is_over(now);
@@ -356,14 +407,19 @@ fn is_last(waiters: &mut BTreeMap<u64, u32>, number: u64) -> bool {
     is_last
 }
 
-/// One piece of evidence less in its series, which ends with the last.
-fn close_series(topic: &mut Topic, want: &Want) {
-    let Want::Partition { leader, .. } = want else { return };
-    if let Some(series) = topic.series.get_mut(leader) {
-        series.open -= 1;
-        if series.open == 0 {
-            topic.series.remove(leader);
-        }
+fn subject(want: &Want) -> Option<Subject> {
+    match want {
+        Want::Partition { topic, .. } => Some(Subject::Topic(topic.clone())),
+        Want::Coordinator { kind, key, .. } => Some(Subject::Coordinator(*kind, key.clone())),
+        Want::Broker { .. } => None,
+    }
+}
+
+/// The broker that does not serve.
+fn against(want: &Want) -> Option<NodeId> {
+    match want {
+        Want::Partition { leader, .. } => *leader,
+        Want::Coordinator { but_not: node, .. } | Want::Broker { node, .. } => Some(*node),
     }
 }
 
@@ -383,6 +439,10 @@ fn name_of(id: TopicId, view: &View) -> Option<Arc<str>> {
     (view.topic(TopicRef::Name(&name))?.id == id).then_some(name)
 }
 
-fn can_be_asked(topic: &WantedTopic) -> bool {
-    !matches!(topic, WantedTopic::Name(name) if name.len() > TOPIC_NAME_BYTES_MAX)
+fn can_be_asked(subject: &Subject) -> bool {
+    match subject {
+        Subject::Topic(WantedTopic::Name(name)) => name.len() <= TOPIC_NAME_BYTES_MAX,
+        Subject::Topic(WantedTopic::Id(_)) => true,
+        Subject::Coordinator(_, key) => key.len() <= COORDINATOR_KEY_BYTES_MAX,
+    }
 }

@@ -3,35 +3,42 @@
 use std::time::Instant as StdInstant;
 
 use super::*;
-use crate::cluster::{Broker, LearnLimits, MetadataObservation, Observation, PartitionObservation, Source, TopicObservation, learn};
+use crate::cluster::{
+    Broker, CoordinatorObservation, LearnLimits, MetadataObservation, Observation, PartitionObservation, Source, TopicObservation, learn,
+};
 
-const MS: Duration = Duration::from_millis(1);
+pub(super) const MS: Duration = Duration::from_millis(1);
 const MIN_INTERVAL: Duration = Duration::from_millis(50);
 
 fn endpoint(node: i32) -> Endpoint {
     Endpoint { host: "broker.example".into(), port: 9092 + node as u16 }
 }
 
-fn on(topic: &str, partition: i32, leader: i32, epoch: i32) -> Want {
+pub(super) fn on(topic: &str, partition: i32, leader: i32, epoch: i32) -> Want {
     Want::Partition { topic: WantedTopic::Name(topic.into()), partition, leader: Some(NodeId(leader)), epoch }
 }
 
-fn broker(node: i32) -> Want {
+pub(super) fn broker(node: i32) -> Want {
     Want::Broker { node: NodeId(node), endpoint: endpoint(node) }
 }
 
 /// A cluster, the view of it, and requests that are answered `ROUND_TRIP` after they were written, `MIN_INTERVAL` apart at least.
-struct Model {
-    wants: Wants,
-    view: View,
-    listed: Vec<i32>,
+pub(super) struct Model {
+    pub(super) wants: Wants,
+    pub(super) view: View,
+    pub(super) listed: Vec<i32>,
     /// Topic to (leader, epoch) of each partition.
-    led: BTreeMap<&'static str, Vec<(i32, i32)>>,
-    start: Instant,
-    now: Instant,
+    pub(super) led: BTreeMap<&'static str, Vec<(i32, i32)>>,
+    /// Group to its coordinator, as the broker that answers says; others are answered with an error.
+    pub(super) coordinated: BTreeMap<&'static str, i32>,
+    pub(super) start: Instant,
+    pub(super) now: Instant,
     not_before: Instant,
     /// When, and for which topics.
-    written: Vec<(Duration, Vec<String>)>,
+    pub(super) written: Vec<(Duration, Vec<String>)>,
+    /// When, and for the coordinators of which keys.
+    pub(super) looked_up: Vec<(Duration, Vec<String>)>,
+    pub(super) takes: Takes,
     under_way: Option<(Asked, Instant)>,
     /// No broker answers.
     is_down: bool,
@@ -40,17 +47,20 @@ struct Model {
 const ROUND_TRIP: Duration = Duration::from_millis(3);
 
 impl Model {
-    fn new(seed: u64, topics: &[(&'static str, usize)]) -> Model {
+    pub(super) fn new(seed: u64, topics: &[(&'static str, usize)]) -> Model {
         let start = Instant::now();
         let mut model = Model {
             wants: Wants::new(MIN_INTERVAL, fastrand::Rng::with_seed(seed)),
             view: View::default(),
             listed: vec![1, 2, 3],
             led: topics.iter().map(|(name, partitions)| (*name, vec![(1, 5); *partitions])).collect(),
+            coordinated: BTreeMap::new(),
             start,
             now: start,
             not_before: start,
             written: Vec::new(),
+            looked_up: Vec::new(),
+            takes: Takes { ids: true, coordinators: Some(4) },
             under_way: None,
             is_down: false,
         };
@@ -66,7 +76,7 @@ impl Model {
     }
 
     /// The view takes what the cluster says of these topics.
-    fn learn(&mut self, names: &[&str]) {
+    pub(super) fn learn(&mut self, names: &[&str]) {
         let topics = names.iter().filter_map(|name| {
             let partitions = self.led.get(name)?.iter().enumerate().map(|(index, (leader, epoch))| PartitionObservation {
                 index: index as i32,
@@ -85,7 +95,11 @@ impl Model {
             brokers: brokers.collect(),
             topics: topics.collect(),
         };
-        let learned = learn(&self.view, StdInstant::now(), &Observation::Metadata(metadata), &LearnLimits::default());
+        self.take(&Observation::Metadata(metadata));
+    }
+
+    pub(super) fn take(&mut self, observation: &Observation) {
+        let learned = learn(&self.view, StdInstant::now(), observation, &LearnLimits::default());
         if let Some(next) = learned.view {
             let brokers_changed = next.brokers != self.view.brokers;
             self.view = next;
@@ -93,14 +107,24 @@ impl Model {
         }
     }
 
-    fn want(&mut self, wants: &[Want]) -> oneshot::Receiver<bool> {
+    /// The view takes what the cluster says of these groups' coordinators.
+    pub(super) fn look_up(&mut self, source: Source, keys: &Keys) {
+        let named = keys.iter().filter_map(|(kind, key)| {
+            let node = NodeId(*self.coordinated.get(&**key)?);
+            Some(CoordinatorObservation { kind: *kind, key: key.clone(), node })
+        });
+        let named = named.collect();
+        self.take(&Observation::Coordinators { source, named });
+    }
+
+    pub(super) fn want(&mut self, wants: &[Want]) -> oneshot::Receiver<bool> {
         let (done, answer) = oneshot::channel();
         self.wants.call(self.now, wants.to_vec(), &self.view, done);
         answer
     }
 
     /// Lets time pass, request by request, until `at`.
-    fn run(&mut self, at: Duration) {
+    pub(super) fn run(&mut self, at: Duration) {
         let end = self.start + at;
         loop {
             let next = match &self.under_way {
@@ -114,16 +138,21 @@ impl Model {
                 Some((asked, _)) => {
                     let (_, names) = self.written.last().unwrap().clone();
                     self.learn(&names.iter().map(String::as_str).collect::<Vec<_>>());
+                    self.look_up(Source::Own, &asked.keys);
                     self.wants.answered(&asked, self.now);
                 }
                 None => {
                     if self.wants.next_due(self.now).is_some_and(|due| due <= self.now) {
-                        let (asked, topics) = self.wants.ask(self.now, &self.view, true);
+                        let (asked, topics) = self.wants.ask(self.now, &self.view, self.takes);
                         let names = match topics {
                             Topics::Names(names) => names.iter().map(ToString::to_string).collect(),
                             Topics::Ids(ids) => ids.iter().map(|id| format!("{}*", char::from(id.0[0]))).collect(),
                         };
                         self.written.push((self.now - self.start, names));
+                        if !asked.keys.is_empty() {
+                            let keys = asked.keys.iter().map(|(_, key)| key.to_string()).collect();
+                            self.looked_up.push((self.now - self.start, keys));
+                        }
                         let interval = if self.is_down { 400 * MS } else { MIN_INTERVAL };
                         self.not_before = self.now + interval;
                         self.under_way = Some((asked, self.now + ROUND_TRIP));
@@ -135,7 +164,7 @@ impl Model {
     }
 
     /// Sessions that want these, and again as soon as they are answered.
-    fn insist(&mut self, until: Duration, sessions: &[Vec<Want>]) {
+    pub(super) fn insist(&mut self, until: Duration, sessions: &[Vec<Want>]) {
         let mut waiting: Vec<_> = sessions.iter().map(|wants| self.want(wants)).collect();
         while self.now < self.start + until {
             self.run(self.now - self.start + 10 * MS);
@@ -152,19 +181,24 @@ impl Model {
         self.written.iter().filter(|(_, names)| names.iter().any(|name| name == topic)).map(|(at, _)| *at).collect()
     }
 
+    /// When requests asked for the coordinator of this key.
+    pub(super) fn looked_up(&self, key: &str) -> Vec<Duration> {
+        self.looked_up.iter().filter(|(_, keys)| keys.iter().any(|known| known == key)).map(|(at, _)| *at).collect()
+    }
+
     fn lists(&self) -> Vec<Duration> {
         self.written.iter().filter(|(_, names)| names.is_empty()).map(|(at, _)| *at).collect()
     }
 }
 
-fn seed() -> u64 {
+pub(super) fn seed() -> u64 {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     seed
 }
 
 /// At most two in the first second of a departure, and then one per second.
-fn holds_the_bound(asked: &[Duration], begun: Duration) {
+pub(super) fn holds_the_bound(asked: &[Duration], begun: Duration) {
     let first_second = asked.iter().filter(|at| **at < begun + 1_000 * MS).count();
     assert!(first_second <= 2, "{asked:?}");
     for pair in asked.windows(2).skip(1) {
@@ -387,7 +421,7 @@ fn topics_known_by_id_alone_are_asked_for_by_id_and_never_with_names() {
 
     let mut old = Model::new(seed(), &[]);
     let mut unknown = old.want(&[by_id(WantedTopic::Id(Model::id("x")))]);
-    let (asked, topics) = old.wants.ask(old.now, &old.view, false);
+    let (asked, topics) = old.wants.ask(old.now, &old.view, Takes::default());
     assert_eq!(topics, Topics::Names(Vec::new()), "the list is all that an old broker can tell");
     old.wants.answered(&asked, old.now);
     assert_eq!(unknown.try_recv(), Ok(true));

@@ -199,7 +199,7 @@ impl Stage {
         };
         let partition = |want| match want {
             Want::Partition { topic, partition, .. } => Some((named(topic), partition)),
-            Want::Broker { .. } => None,
+            Want::Broker { .. } | Want::Coordinator { .. } => None,
         };
         self.asked(session).into_iter().filter_map(partition).collect()
     }
