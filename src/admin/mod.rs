@@ -12,6 +12,7 @@ mod tests;
 
 pub use rehearsal::{NoRehearsal, RehearsalReport, Rehearse};
 pub use report::{
-    BrokerStatus, ClusterStatus, DepartureEvent, DepartureStatus, MaskedStatus, SessionsStatus, Status, StatusReport, VirtualBrokerStatus,
+    BrokerStatus, ClusterStatus, CoordinatorStatus, DepartureEvent, DepartureStatus, MaskedStatus, SessionsStatus, Status, StatusReport,
+    VirtualBrokerStatus,
 };
 pub use server::{Admin, BindError};

@@ -38,6 +38,10 @@ pub struct ClusterStatus {
     pub id: Option<String>,
     pub controller: Option<i32>,
     pub brokers: Vec<BrokerStatus>,
+    /// Those that were named last, the newest first; at most 100.
+    pub coordinators: Vec<CoordinatorStatus>,
+    /// How many are known.
+    pub coordinators_known: u64,
     /// Counts the changes of the view; 0: nothing is known yet.
     pub generation: u64,
     /// Since a broker last confirmed the list of brokers; `None`: none did yet.
@@ -51,6 +55,17 @@ pub struct BrokerStatus {
     pub host: String,
     pub port: u16,
     pub rack: Option<String>,
+}
+
+/// Who coordinates a group, a transactional id or a share partition, as the cluster named it last.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct CoordinatorStatus {
+    /// `group`, `transaction` or `share`.
+    pub kind: String,
+    pub key: String,
+    pub node_id: i32,
+    /// Whether the cluster lists that broker now.
+    pub listed: bool,
 }
 
 /// A port that listens for a node id.

@@ -8,8 +8,8 @@ use tokio::sync::watch;
 
 use super::departures::Departures;
 use super::sessions::Sessions;
-use crate::admin::{BrokerStatus, ClusterStatus, SessionsStatus, Status, StatusReport, VirtualBrokerStatus};
-use crate::cluster::Endpoint;
+use crate::admin::{BrokerStatus, ClusterStatus, CoordinatorStatus, SessionsStatus, Status, StatusReport, VirtualBrokerStatus};
+use crate::cluster::{CoordinatorKind, Endpoint, View};
 use crate::config::Config;
 use crate::discovery::Views;
 use crate::driver::Environment;
@@ -19,6 +19,8 @@ use crate::session::Gate;
 
 /// Ready means that a broker confirmed the list of brokers within this many slow polls.
 const POLLS_WITHOUT_ANSWER: u32 = 3;
+/// Coordinators that are shown.
+const COORDINATORS_MAX: usize = 100;
 
 pub struct ProxyStatus {
     started: Instant,
@@ -121,6 +123,8 @@ impl Status for ProxyStatus {
                 id: view.cluster_id.as_deref().map(str::to_owned),
                 controller: view.controller.map(|node| node.0),
                 brokers: brokers.collect(),
+                coordinators: coordinators(&view),
+                coordinators_known: view.coordinators_count() as u64,
                 generation: view.generation,
                 view_age_seconds: self.view_age().map(|age| age.as_secs_f64()),
             },
@@ -138,4 +142,21 @@ impl Status for ProxyStatus {
         self.metrics.departures.kept_bytes.set(gauge(self.gate.kept_bytes()));
         self.metrics.departures.gate_tickets.set(gauge(self.gate.tickets()));
     }
+}
+
+fn coordinators(view: &View) -> Vec<CoordinatorStatus> {
+    let mut known: Vec<_> = view.coordinators().iter().collect();
+    known.sort_unstable_by(|(_, one_key, one), (_, other_key, other)| other.learnt.cmp(&one.learnt).then(one_key.cmp(other_key)));
+    let shown = known.into_iter().take(COORDINATORS_MAX).map(|(kind, key, known)| CoordinatorStatus {
+        kind: match kind {
+            CoordinatorKind::Group => "group",
+            CoordinatorKind::Transaction => "transaction",
+            CoordinatorKind::Share => "share",
+        }
+        .to_owned(),
+        key: key.to_string(),
+        node_id: known.node.0,
+        listed: view.broker(known.node).is_some(),
+    });
+    shown.collect()
 }
