@@ -1,11 +1,12 @@
 //! One refresh: asking brokers until one answers, for metadata and then, over the same connection, for the coordinators that are wanted.
 //!
 //! Candidates are the listed brokers in random order, then the bootstrap addresses in random order. Brokers that refuse what the view
-//! has them lead come first, the first time: they have heard of their successor. Those that a session says do not serve come last. One that fails makes room for the next at once, one that stays silent after a head start (the kept connection, too:
-//! a frozen broker keeps its connections open); whichever answers first ends the flight, and the rest are dropped.
+//! has them lead come first, the first time: they have heard of their successor. Those that a session says do not serve come last. One
+//! that fails makes room for the next at once, one that stays silent after a head start (the kept connection, too: a frozen broker keeps
+//! its connections open); whichever answers first ends the flight, and the rest are dropped.
 //!
-//! Invariant: a candidate has `request_timeout` to tell its versions, and as much again for each of the two answers; no other waits for it longer than the
-//! head start.
+//! Invariant: a candidate has `request_timeout` to tell its versions, and as much again for each of the two answers; no other waits for
+//! it longer than the head start.
 //! Deliberately absent: when to refresh (`pace`).
 
 use std::time::Duration;

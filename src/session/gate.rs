@@ -43,6 +43,13 @@ pub struct Key {
     pub partition: i32,
 }
 
+impl Key {
+    /// The partition alone, whoever writes to it.
+    pub fn line(&self) -> (TopicKey, i32) {
+        (self.topic.clone(), self.partition)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Whose {
     /// Idempotent and transactional: brokers hold the batches of a producer against each other, whichever connection brings them.

@@ -1,7 +1,7 @@
 //! Coordinators that sessions want: what they cost a cluster, and how soon they are known. Times are real: bounds are wide, counts are not.
 
 use super::simulated::simulated;
-use super::wanted::{insisting, metadata_requests, patient};
+use super::wanted::{all_are_asked_in_turn, insisting, metadata_requests, patient};
 use super::*;
 use crate::cluster::{CoordinatorKind, NodeId, Want};
 use crate::sim::departure::{Leaving, Windows};
@@ -149,17 +149,7 @@ async fn without_a_coordinator_another_broker_is_asked_each_time() {
     let running = running(patient(&[&one.endpoint]));
     running.until("all versions", all_told).await;
     let session = tokio::spawn(insisting(running.views.clone(), vec![not(CoordinatorKind::Share, "g:id:0", 1)]));
-    let asked = || fake.script().coordinator_requests.iter().map(|(node, ..)| *node).collect::<Vec<_>>();
-    timeout(PATIENCE, async {
-        while asked().len() < 4 {
-            tokio::time::sleep(10 * MS).await;
-        }
-    })
-    .await
-    .expect("it asks on");
-    let mut others = asked()[1..4].to_vec();
-    others.sort_unstable();
-    assert_eq!(others, [1, 2, 3], "{:?}", asked());
+    all_are_asked_in_turn(|| fake.script().coordinator_requests.iter().map(|(node, ..)| *node).collect()).await;
     assert!(fake.script().coordinator_requests.iter().all(|(_, version, kind, _)| (*version, *kind) == (6, 2)));
     fake.script().coordinators.insert("g:id:0", 2);
     timeout(PATIENCE, session).await.expect("noticed").unwrap();

@@ -1,5 +1,6 @@
 //! What sessions' wants cost a cluster, and how soon they are answered. Times are real: bounds are wide, counts are not.
 
+use super::fake::FakeBroker;
 use super::simulated::simulated;
 use super::*;
 use crate::cluster::{NodeId, Want, WantedTopic};
@@ -189,18 +190,19 @@ async fn a_cluster_that_refuses_is_knocked_at_a_rate_that_does_not_grow() {
     sessions.iter().for_each(JoinHandle::abort);
 }
 
-/// A broker that lags behind the controller may go on to lag, and would be asked in vain each time.
-#[tokio::test]
-async fn what_is_not_there_yet_is_asked_of_another_broker_each_time() {
+/// Broker 1 leads `t`, under epoch 1, and the view knows.
+async fn three_that_know_t() -> (Fake, Running, [FakeBroker; 3]) {
     let fake = Fake::new();
-    let (one, _two, _three) = (fake.start(1).await, fake.start(2).await, fake.start(3).await);
+    let brokers = [fake.start(1).await, fake.start(2).await, fake.start(3).await];
     fake.script().topics.insert("t", (1, 1));
-    let running = running(Settings { head_start: PATIENCE, ..settings(&[&one.endpoint]) });
+    let running = running(Settings { head_start: PATIENCE, ..settings(&[&brokers[0].endpoint]) });
     running.until("all versions", all_told).await;
     running.views.refresher().refresh(&["t".into()]).await.unwrap();
-    let before = fake.script().asked_nodes.len();
-    let session = tokio::spawn(insisting(running.views.clone(), vec![on("t", 0, 1, 1)]));
-    let asked = || fake.script().asked_nodes[before..].to_vec();
+    (fake, running, brokers)
+}
+
+/// `asked`: who was asked, in their order. Behind the first it is another of the three each time.
+pub(super) async fn all_are_asked_in_turn(asked: impl Fn() -> Vec<i32>) {
     timeout(PATIENCE, async {
         while asked().len() < 4 {
             tokio::time::sleep(10 * MS).await;
@@ -211,6 +213,15 @@ async fn what_is_not_there_yet_is_asked_of_another_broker_each_time() {
     let mut others = asked()[1..4].to_vec();
     others.sort_unstable();
     assert_eq!(others, [1, 2, 3], "{:?}", asked());
+}
+
+/// A broker that lags behind the controller may go on to lag, and would be asked in vain each time.
+#[tokio::test]
+async fn what_is_not_there_yet_is_asked_of_another_broker_each_time() {
+    let (fake, running, _brokers) = three_that_know_t().await;
+    let before = fake.script().asked_nodes.len();
+    let session = tokio::spawn(insisting(running.views.clone(), vec![on("t", 0, 1, 1)]));
+    all_are_asked_in_turn(|| fake.script().asked_nodes[before..].to_vec()).await;
     let connections = fake.script().connections;
     fake.script().topics.insert("t", (2, 2));
     timeout(PATIENCE, session).await.expect("noticed").unwrap();
@@ -220,12 +231,7 @@ async fn what_is_not_there_yet_is_asked_of_another_broker_each_time() {
 /// It refuses because another leads now, and so has heard of that before others.
 #[tokio::test]
 async fn a_broker_that_refuses_is_asked_first() {
-    let fake = Fake::new();
-    let (one, _two, _three) = (fake.start(1).await, fake.start(2).await, fake.start(3).await);
-    fake.script().topics.insert("t", (1, 1));
-    let running = running(Settings { head_start: PATIENCE, ..settings(&[&one.endpoint]) });
-    running.until("all versions", all_told).await;
-    running.views.refresher().refresh(&["t".into()]).await.unwrap();
+    let (fake, running, _brokers) = three_that_know_t().await;
     for epoch in 1..=6 {
         let (leader, next) = (1 + (epoch - 1) % 3, 1 + epoch % 3);
         fake.script().topics.insert("t", (next, epoch + 1));

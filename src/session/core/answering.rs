@@ -43,7 +43,7 @@ impl Core {
                 let Some(part) = opened.parts.get(ordinal).filter(|part| !part.is_done()) else { continue };
                 let line = part.key.clone();
                 let leader = super::results::leader_now(&line, around);
-                self.given_up.insert((line.topic.clone(), line.partition), leader);
+                self.given_up.insert(line.line(), leader);
                 self.finish_unsettled(now, number, &mut opened, ordinal);
                 self.cut_behind(now, number, &line);
             }

@@ -13,7 +13,7 @@ use super::{Core, Surroundings};
 use crate::cluster::NodeId;
 use crate::rewrite::{self, join_produce, may_join};
 use crate::session::gate::TopicKey;
-use crate::session::produce::{Opened, Part};
+use crate::session::produce::Opened;
 use crate::session::request::Body;
 use crate::session::{CloseReason, LegId, Note};
 
@@ -45,7 +45,7 @@ impl Core {
             return parts;
         }
         let before = parts.len();
-        parts.retain(|ordinal| opened.parts.get(*ordinal).is_some_and(|part| !joint.partitions.contains(&part.line())));
+        parts.retain(|ordinal| opened.parts.get(*ordinal).is_some_and(|part| !joint.partitions.contains(&part.key.line())));
         if is_home && parts.len() < before { Vec::new() } else { parts }
     }
 
@@ -91,7 +91,7 @@ impl Core {
 
 /// The request's parts that are `going` take their place among the others on the leg, or are the first there.
 pub(super) fn join(joints: &mut Vec<Joint>, leg: LegId, node: NodeId, number: u64, opened: &Opened, going: Vec<usize>) {
-    let partitions = going.iter().filter_map(|ordinal| opened.parts.get(*ordinal)).map(Part::line).collect();
+    let partitions = going.iter().filter_map(|ordinal| opened.parts.get(*ordinal)).map(|part| part.key.line()).collect();
     let bytes = opened.frame.len();
     match joints.iter_mut().find(|joint| joint.leg == leg) {
         Some(joint) => {

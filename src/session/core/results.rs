@@ -129,7 +129,7 @@ impl Core {
         let PartState::Sent { node, epoch, .. } = part.state else { return };
         part.last_error = result.error;
         let verdict = classify(result.error, result.base_offset);
-        let key = (part.key.topic.clone(), part.key.partition);
+        let key = part.key.line();
         let gave_up = self.given_up.get(&key).is_some_and(|then| *then == leader_now(&part.key, around));
         let goes_elsewhere = match verdict {
             Verdict::Final => false,

@@ -55,7 +55,7 @@ impl Core {
                 continue;
             }
             part.not_before = None;
-            let key = (part.key.topic.clone(), part.key.partition);
+            let key = part.key.line();
             match super::results::leader_now(&part.key, around) {
                 Some((node, _)) if !self.serves_version(node, opened.head.version, around) => {
                     self.finish_unsettled(now, number, opened, ordinal);
@@ -143,7 +143,7 @@ impl Core {
         let mut going = Vec::with_capacity(parts.len());
         for ordinal in parts {
             let Some(part) = opened.parts.get_mut(ordinal) else { continue };
-            let is_proven = self.leg(leg).is_some_and(|leg| leg.proven.contains(&part.line()));
+            let is_proven = self.leg(leg).is_some_and(|leg| leg.proven.contains(&part.key.line()));
             #[cfg(test)]
             let is_proven = is_proven || crate::session::mutation::is_on(crate::session::mutation::Mutation::TrustUnproven);
             let follows = match (is_proven, is_home) {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::cluster::NodeId;
 use crate::session::LegId;
-use crate::session::gate::{Key, TopicKey};
+use crate::session::gate::Key;
 use crate::wire::produce_request::ProduceRequest;
 use crate::wire::{Head, Span};
 
@@ -119,11 +119,6 @@ impl Part {
 
     pub fn is_done(&self) -> bool {
         matches!(self.state, PartState::Done(_))
-    }
-
-    /// Its partition.
-    pub fn line(&self) -> (TopicKey, i32) {
-        (self.key.topic.clone(), self.key.partition)
     }
 
     /// It is on no leg, be it that it waits for news, for its time or for its turn.

@@ -3,11 +3,11 @@
 //! Invariant: a run that failed is a row's run all the same; it is never left out.
 //! Not here: running.
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::Table;
 
 use super::events::Event;
 use super::judge::Verdict;
-use super::tried::{Outcome, Role, Row, Tried, rows};
+use super::tried::{Outcome, Role, Row, Tried, rows, table_of};
 
 /// Those that are idempotent by default: they never write a record twice.
 const IDEMPOTENT: &[&str] = &["franz-go-1.15.4", "franz-go-1.17.0", "franz-go-1.22.2", "java-4.4.0"];
@@ -70,13 +70,7 @@ pub fn misses(runs: &[Tried]) -> Vec<String> {
 
 /// Latencies in milliseconds, median / worst over the runs.
 pub fn table(runs: &[Tried]) -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::ASCII_MARKDOWN).set_header([
-        "Kafka",
-        "client",
-        "event",
-        "way",
-        "runs",
+    let mut table = table_of(&[
         "excess ms",
         "max ms",
         "p99.9 ms",
@@ -90,9 +84,6 @@ pub fn table(runs: &[Tried]) -> Table {
         "reordered",
         "misses",
     ]);
-    for column in table.column_iter_mut().skip(4).take(12) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
     for row in producers(runs) {
         let sum = |of: fn(&Verdict) -> u64| row.sum(of).to_string();
         let misses = if row.is_direct() && row.failed == 0 { String::new() } else { misses_of(&row).join(", ") };

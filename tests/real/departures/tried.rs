@@ -4,6 +4,7 @@
 //! Not here: what is good enough.
 
 use clap::ValueEnum;
+use comfy_table::{CellAlignment, Table, presets};
 use serde::{Deserialize, Serialize};
 
 use super::consumers::judge::GroupVerdict;
@@ -18,6 +19,17 @@ pub enum Role {
     Producer,
     /// Two members of a consumer group
     Consumer,
+}
+
+/// A table whose rows begin with `Row::head`. `measured`: the other columns, of which the last says what was missed.
+pub fn table_of(measured: &[&str]) -> Table {
+    let mut table = Table::new();
+    let head = ["Kafka", "client", "event", "way", "runs"];
+    table.load_preset(presets::ASCII_MARKDOWN).set_header(head.iter().chain(measured));
+    for column in table.column_iter_mut().skip(head.len() - 1).take(measured.len()) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
 }
 
 /// What a client's name is followed by.

@@ -3,11 +3,11 @@
 //! Invariant: what no client can help is judged beside the same client's direct runs, where there are any; else it is not to be at all.
 //! Not here: running.
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::Table;
 
 use super::judge::GroupVerdict;
 use crate::departures::events::Event;
-use crate::departures::tried::{Outcome, Role, Row, Tried, rows};
+use crate::departures::tried::{Outcome, Role, Row, Tried, rows, table_of};
 
 type GroupRow<'a> = Row<'a, GroupVerdict>;
 type Count = fn(&GroupVerdict) -> u64;
@@ -84,13 +84,7 @@ pub fn misses(runs: &[Tried], kept: &[Tried]) -> Vec<String> {
 
 /// Delays in milliseconds, median / worst over the runs; counts over all runs.
 pub fn table(runs: &[Tried], kept: &[Tried]) -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::ASCII_MARKDOWN).set_header([
-        "Kafka",
-        "client",
-        "event",
-        "way",
-        "runs",
+    let mut table = table_of(&[
         "excess ms",
         "max ms",
         "p99.9 ms",
@@ -109,9 +103,6 @@ pub fn table(runs: &[Tried], kept: &[Tried]) -> Table {
         "uncommitted",
         "misses",
     ]);
-    for column in table.column_iter_mut().skip(4).take(17) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
     let direct = groups(kept);
     for row in groups(runs) {
         let sum = |of: fn(&GroupVerdict) -> u64| row.sum(of).to_string();
